@@ -1,0 +1,147 @@
+"""The asking side of RTC / CTC: which worker next, asked early, and the next best when it says no.
+
+While a segment computes, the RTC for the one after it is already in the air if another device looks best for it; at
+the end of the segment the choice is made again with what is known then, unless room was granted. A request has one
+of three ends: a CTC (the tensor goes), a refusal or silence (that worker is not asked again for a moment, and the
+next best is, this device included), or the work finds room here first and the request is withdrawn.
+"""
+
+from typing import Dict, Iterator, List, NamedTuple, Optional
+
+from pamdi.core.compute import Compute
+from pamdi.core.context import Context
+from pamdi.core.instructions import Send
+from pamdi.core.messages import Backlog, Rtc, Withdrawn
+from pamdi.core.peers import Peers
+from pamdi.core.policy import Candidate, Waiting
+from pamdi.core.room import Room
+from pamdi.core.slots import Slots
+from pamdi.core.work import Key
+
+
+class Ask(NamedTuple):
+    """An RTC of ours: ``granted`` once its CTC has come; void after ``until``."""
+
+    peer: str
+    urgency: float
+    until: float
+    granted: bool
+
+
+class Asking:
+    def __init__(self, context: Context, peers: Peers, slots: Slots, compute: Compute, room: Room) -> None:
+        self._context = context
+        self._peers = peers
+        self._slots = slots
+        self._compute = compute
+        self._room = room
+        self._asks: Dict[Key, Ask] = {}
+
+    def get(self, key: Key) -> Optional[Ask]:
+        return self._asks.get(key)
+
+    def best(self, work: Waiting, model: str, nbytes: int) -> Optional[Candidate]:
+        """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked."""
+        candidates = list(self._here(work, model))
+        if self._may_ask(work.urgency):
+            candidates.extend(self._elsewhere(work, model, nbytes))
+        elif not candidates:
+            return None
+        return self._context.policy.pick(work, candidates, self._context.now) if candidates else None
+
+    def ask(self, peer: str, rtc: Rtc) -> None:
+        until = self._context.now + self._context.limits.ask_s + rtc.ready_in_s
+        self._asks[rtc.key] = Ask(peer, rtc.urgency, until, granted=False)
+        self._peers.get(peer).promised[rtc.key] = (rtc.urgency, rtc.expected_s)
+        self._context.timers.set(until, self._expire, rtc.key)
+        self._context.emit(Send(peer, rtc))
+
+    def granted(self, peer: str, key: Key, for_s: float, backlog: Backlog) -> bool:
+        """Returns whether this CTC is for a request that still stands; if not, it is given back."""
+        self._answered(peer, key, backlog)
+        ask = self._asks.get(key)
+        if ask is None or ask.peer != peer:
+            self._context.emit(Send(peer, Withdrawn(key)))
+            return False
+        # The promise runs on the granter's clock; half of it is ours to rely on, whatever the way back took.
+        until = self._context.now + for_s / 2
+        self._asks[key] = Ask(peer, ask.urgency, until, granted=True)
+        self._context.timers.set(until, self._expire, key)
+        return True
+
+    def refused(self, peer: str, key: Key, backlog: Backlog) -> bool:
+        """A refusal, or a promise taken back. Returns whether the request stood."""
+        self._answered(peer, key, backlog)
+        ask = self._asks.get(key)
+        if ask is None or ask.peer != peer:
+            return False
+        del self._asks[key]
+        self._peers.avoid(peer, ask.urgency)
+        return True
+
+    def done(self, key: Key) -> None:
+        """The tensor has gone to who granted it."""
+        ask = self._asks.pop(key, None)
+        if ask is not None:
+            self._peers.get(ask.peer).promised.pop(key, None)
+
+    def withdraw(self, key: Key) -> None:
+        """The work is placed otherwise, or has ended."""
+        ask = self._asks.pop(key, None)
+        if ask is not None:
+            self._peers.get(ask.peer).promised.pop(key, None)
+            self._context.emit(Send(ask.peer, Withdrawn(key)))
+
+    def lost(self, peer: str) -> List[Key]:
+        """The link to ``peer`` is down: the keys of the requests that went with it."""
+        keys = [key for key, ask in self._asks.items() if ask.peer == peer]
+        for key in keys:
+            del self._asks[key]
+        return keys
+
+    def in_the_air(self) -> int:
+        return len(self._asks)
+
+    def expired(self) -> List[Key]:
+        """Requests whose time is up, each given back to its peer, which is then avoided for a moment."""
+        keys = [key for key, ask in self._asks.items() if ask.until <= self._context.now]
+        for key in keys:
+            ask = self._asks[key]
+            self.withdraw(key)
+            self._peers.avoid(ask.peer, ask.urgency)
+            self._context.note("rtc_unanswered")
+        return keys
+
+    def _here(self, work: Waiting, model: str) -> Iterator[Candidate]:
+        segment = self._slots.ready_at(model, work.boundary)
+        if segment is None or not self._allows(work, self._context.device):
+            return
+        if not work.continuing and not self._room.has_room(work.urgency, model, work.boundary):
+            return
+        # A work that goes on where it is comes before others of its class: only more urgent ones delay it.
+        reported = self._room.backlog()
+        backlog = reported.above(work.urgency) if work.continuing else reported.ahead_of(work.urgency)
+        yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog)
+
+    def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> Iterator[Candidate]:
+        for peer in self._peers.linked():
+            seconds = self._peers.can_run(peer, model, work.boundary, work.urgency)
+            if seconds is not None and self._allows(work, peer):
+                backlog = self._peers.backlog_s(peer, work.urgency)
+                yield Candidate(peer, self._peers.transfer_s(peer, nbytes), seconds, backlog)
+
+    def _allows(self, work: Waiting, device: str) -> bool:
+        allocation = self._context.allocation
+        routes = allocation.routes if allocation is not None else {}
+        return self._context.policy.may_take(work, device, self._context.device, routes)
+
+    def _may_ask(self, urgency: float) -> bool:
+        unanswered = sum(not ask.granted and ask.urgency >= urgency for ask in self._asks.values())
+        return unanswered < self._context.limits.asks_max
+
+    def _answered(self, peer: str, key: Key, backlog: Backlog) -> None:
+        self._peers.get(peer).promised.pop(key, None)
+        self._peers.backlog_is(peer, backlog)
+
+    def _expire(self, key: Key) -> None:
+        """Only a reason to wake: ``expired`` does the work, in the round that follows every event."""

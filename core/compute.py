@@ -1,0 +1,97 @@
+"""This device's executor as the core sees it: a queue by class, and at most one segment in the air.
+
+A started segment is not interrupted; its length is the bound on what a more urgent work waits for here. Between two
+segments of one work every queued work may go first, and a work that goes on where it is comes before others of its
+class, so that a run is not re-queued at the tail.
+"""
+
+from typing import Callable, Dict, FrozenSet, List, Optional
+
+from pamdi.core.context import Context
+from pamdi.core.holdings import Held, Holdings
+from pamdi.core.instructions import Infer
+from pamdi.core.policy import Waiting
+from pamdi.core.segment import Segment
+from pamdi.core.slots import Slots
+from pamdi.core.work import Key
+
+
+def waiting(held: Held, urgency: float) -> Waiting:
+    """``held`` as a policy sees it."""
+    return Waiting(
+        held.key.source, held.key.id, held.head, held.key.boundary, urgency, held.born, held.continuing
+    )  # fmt: skip
+
+
+class Compute:
+    """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave."""
+
+    def __init__(
+        self,
+        context: Context,
+        holdings: Holdings,
+        slots: Slots,
+        klass: Callable[[Held], float],
+        outputs_full: Callable[[Held, Segment], bool],
+    ) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._slots = slots
+        self._klass = klass
+        self._outputs_full = outputs_full
+        self._queue: Dict[Key, Held] = {}
+        self.running: Optional[Held] = None
+        self.segment: Optional[Segment] = None
+        self.started_at = 0.0
+
+    def queued(self) -> List[Held]:
+        return list(self._queue.values())
+
+    def enqueue(self, held: Held) -> None:
+        held.place = "queued"
+        self._queue[held.key] = held
+
+    def drop(self, held: Held) -> None:
+        self._queue.pop(held.key, None)
+
+    def idle(self) -> bool:
+        return self.running is None and not self._queue
+
+    def start_next(self) -> Optional[Held]:
+        """Start the first work of the queue that can start. Returns it, or None."""
+        if self.running is not None or not self._queue:
+            return None
+        now, rank = self._context.now, self._context.policy.rank
+        order = sorted(self._queue.values(), key=lambda held: (rank(waiting(held, self._klass(held)), now), held.key))
+        for held in order:
+            segment = self._slots.can_still_run(held.model, held.key.boundary)
+            if segment is not None and not self._outputs_full(held, segment):
+                self._start(held, segment)
+                return held
+        return None
+
+    def finish(self) -> Optional[Held]:
+        held, self.running, self.segment = self.running, None, None
+        return held
+
+    def stranded(self) -> List[Held]:
+        """Queued works whose segment is no longer here."""
+        return [h for h in self._queue.values() if self._slots.can_still_run(h.model, h.key.boundary) is None]
+
+    def in_use(self) -> FrozenSet[Segment]:
+        """Segments that a queued or running work needs."""
+        used = {self._slots.can_still_run(held.model, held.key.boundary) for held in self._queue.values()}
+        used.add(self.segment)
+        return frozenset(segment for segment in used if segment is not None)
+
+    def running_s(self) -> float:
+        """Seconds left of the segment in the air, by its calibrated time."""
+        if self.segment is None:
+            return 0.0
+        return max(0.0, self._slots.seconds(self.segment) - (self._context.now - self.started_at))
+
+    def _start(self, held: Held, segment: Segment) -> None:
+        del self._queue[held.key]
+        held.place = "running"
+        self.running, self.segment, self.started_at = held, segment, self._context.now
+        self._context.emit(Infer(held.key, segment, held.payload, self._klass(held)))

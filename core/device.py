@@ -1,0 +1,211 @@
+"""A device, whole: events in, instructions out, through one door.
+
+``handle(event, now)`` changes the state and returns what should be done, in order; ``wake_at()`` says when to come
+back if nothing happens before. Time is an argument, so that the daemon and a simulated world can run the same code,
+and a recorded list of events gives the same instructions again.
+
+After every event the device settles: works are placed (most urgent first), room that became free is granted, the
+executor is given its next segment, empty draining slots go, and neighbours hear of it. The order matters: an urgent
+work that has just arrived is placed before a lower one can be started.
+"""
+
+from typing import Any, Callable, Dict, List, Optional, Type, Union
+
+from pamdi.core import events as ev
+from pamdi.core import messages as ms
+from pamdi.core.beacons import Beacons
+from pamdi.core.context import Context
+from pamdi.core.head import Admitted, Head
+from pamdi.core.holdings import Holdings
+from pamdi.core.hops import Hops
+from pamdi.core.instructions import AnyInstruction, Send, SetNeighbours, Stopped
+from pamdi.core.limits import Limits
+from pamdi.core.peers import Peers
+from pamdi.core.remembered import Remembered
+from pamdi.core.replay import Replay
+from pamdi.core.room import Klass
+from pamdi.core.slots import Slots
+
+
+class Device:
+    """The state of device ``id``. Nothing here may be touched from outside but through ``handle``."""
+
+    def __init__(self, id: str, limits: Optional[Limits] = None) -> None:
+        self.context = Context(id, limits or Limits())
+        self.holdings = Holdings(self.context)
+        self.remembered = Remembered(self.context)
+        self.slots = Slots(self.context)
+        self.peers = Peers(self.context)
+        klass = Klass(self.context)
+        self.hops = Hops(self.context, self.holdings, self.remembered, self.slots, self.peers, klass)
+        self.replay = Replay(self.context, self.holdings, self.peers)
+        self.head = Head(self.context, self.hops, self.peers, self.replay.watch)
+        self.replay.head = self.head
+        self.beacons = Beacons(self.context, self.slots, self.peers, self.hops.room)
+        self._stop_at: Optional[float] = None
+        self._stopped = False
+        self._on_event = self._event_handlers()
+        self._on_message = self._message_handlers()
+
+    def handle(self, event: ev.AnyEvent, now: float) -> List[AnyInstruction]:
+        """What to do, in order, now that ``event`` has happened at ``now`` (seconds, monotonic, never backwards)."""
+        assert now >= self.context.now, (now, self.context.now)
+        self.context.now = now
+        self.context.out = []
+        self.context.timers.fire(now)
+        self._on_event[type(event)](event)
+        self._settle()
+        return self.context.out
+
+    def wake_at(self) -> Optional[float]:
+        """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""
+        return self.context.timers.next_at()
+
+    def _settle(self) -> None:
+        hops = self.hops
+        for held in hops.compute.stranded():
+            hops.compute.drop(held)
+            hops.seek(held)
+        hops.place_all()
+        started = hops.compute.start_next()
+        hops.room.grant_parked()
+        if started is not None and hops.compute.segment is not None:
+            hops.ask_early(started, hops.compute.segment)
+        self.slots.unload_idle(hops.compute.in_use())
+        self.beacons.tell_if_changed()
+        self._stop_if_drained()
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _event_handlers(self) -> Dict[Type[Any], Callable[[Any], None]]:
+        head, hops, slots = self.head, self.hops, self.slots
+        return {
+            ev.Submitted: head.submitted,
+            ev.CancelAsked: lambda e: head.cancel(e.work),
+            ev.JournalWritten: lambda e: head.journaled(e.work, e.final),
+            ev.JournalRefused: lambda e: head.journal_refused(e.work, e.final, e.detail),
+            ev.ResultDelivered: lambda e: head.delivered(e.work),
+            ev.Restored: head.restored,
+            ev.Received: self._received,
+            ev.LinkUp: self._link_up,
+            ev.LinkDown: self._link_down,
+            ev.PeerState: self._peer_state,
+            ev.EngineLoaded: lambda e: slots.loaded(e.segment),
+            ev.EngineFailed: lambda e: slots.failed(e.segment, e.reason),
+            ev.EngineUnloaded: lambda e: slots.unloaded(e.segment),
+            ev.Inferred: hops.inferred,
+            ev.InferenceFailed: lambda e: hops.inference_failed(e.detail),
+            ev.AllocationReceived: self._allocation,
+            ev.DrainAsked: self._drain,
+            ev.StopAsked: self._stop,
+            ev.Woken: lambda e: None,
+        }
+
+    def _received(self, event: ev.Received) -> None:
+        self._on_message[type(event.message)](event, event.message)
+
+    def _link_up(self, event: ev.LinkUp) -> None:
+        peer = event.peer
+        if self.peers.is_up(peer):
+            self._link_down(ev.LinkDown(peer))
+        if self.peers.link_up(peer, event.instance):
+            self.hops.hand_on_again(peer)
+        keys = self.remembered.from_peer(peer)
+        held = tuple(key for key, passed in keys if not passed and not self.remembered.has_ended(key.work))
+        self.context.emit(Send(peer, ms.Holding(held)))
+        for key, passed in keys:
+            if passed and not self.remembered.has_ended(key.work):
+                self.context.emit(Send(peer, ms.PassedOn(key)))
+        self.beacons.tell(peer)
+        self.hops.answers_again(peer)
+
+    def _link_down(self, event: ev.LinkDown) -> None:
+        self.peers.link_down(event.peer)
+        self.hops.link_lost(event.peer)
+        if self.peers.is_dead(event.peer):
+            self.hops.hand_on_again(event.peer)
+
+    def _peer_state(self, event: ev.PeerState) -> None:
+        self.peers.get(event.peer).state = event.state
+        if self.peers.is_dead(event.peer):
+            self.hops.hand_on_again(event.peer)
+
+    def _allocation(self, event: ev.AllocationReceived) -> None:
+        allocation, present = event.allocation, self.context.allocation
+        if present is not None and allocation.epoch < present.epoch:
+            self.context.note("allocations_stale", f"epoch {allocation.epoch} is older than ours, {present.epoch}")
+            return
+        self.context.obey(allocation)
+        self.peers.set_neighbours(allocation.neighbours)
+        self.context.emit(SetNeighbours(allocation.neighbours))
+        self.slots.obey(allocation.epoch, allocation.segments)
+
+    def _drain(self, event: ev.DrainAsked) -> None:
+        self.context.draining = event.on or self.context.stopping
+        if self.context.draining:
+            for held in self.hops.compute.queued():
+                self.hops.compute.drop(held)
+                self.hops.seek(held)
+        self.slots.publish()
+
+    def _stop(self, event: ev.StopAsked) -> None:
+        self.context.stopping = True
+        self._drain(ev.DrainAsked())
+        self._stop_at = self.context.now + event.within_s
+        self.context.timers.set(self._stop_at, lambda _: None)
+
+    def _stop_if_drained(self) -> None:
+        if self._stop_at is None or self._stopped:
+            return
+        left = self.head.open_count() + self.holdings.active()
+        if left == 0 or self.context.now >= self._stop_at:
+            self._stopped = True
+            self.head.flush_finished(force=True)
+            self.context.emit(Stopped(left))
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def _message_handlers(self) -> Dict[Type[Any], Callable[[ev.Received, Any], None]]:
+        hops = self.hops
+        return {
+            ms.Beacon: self._beacon,
+            ms.Rtc: self._rtc,
+            ms.Ctc: self._ctc,
+            ms.Refusal: self._refusal,
+            ms.Revoked: self._refusal,
+            ms.Withdrawn: lambda e, m: hops.room.withdrawn(e.peer, m.key),
+            ms.Tensor: hops.tensor,
+            ms.Taken: lambda e, m: hops.taken(e.peer, m.key),
+            ms.PassedOn: lambda e, m: hops.passed_on(e.peer, m.key),
+            ms.Answer: self._answer,
+            ms.Finished: lambda e, m: hops.ended(m.works),
+            ms.Where: self._where,
+            ms.Here: lambda e, m: self.replay.heard(e.peer, m),
+            ms.Holding: lambda e, m: hops.hand_on_again(e.peer, frozenset(m.keys)),
+        }
+
+    def _beacon(self, event: ev.Received, beacon: ms.Beacon) -> None:
+        if beacon.device == event.peer:
+            self.peers.heard(beacon)
+
+    def _rtc(self, event: ev.Received, rtc: ms.Rtc) -> None:
+        if not self.hops.answer_known(event.peer, rtc.key):
+            self.hops.room.request(event.peer, rtc)
+
+    def _ctc(self, event: ev.Received, ctc: ms.Ctc) -> None:
+        if self.hops.asking.granted(event.peer, ctc.key, ctc.for_s, ctc.backlog):
+            self.hops.cleared(event.peer, ctc.key)
+
+    def _refusal(self, event: ev.Received, refusal: Union[ms.Refusal, ms.Revoked]) -> None:
+        self.hops.asking.refused(event.peer, refusal.key, refusal.backlog)
+        self.hops.refused(event.peer, refusal.key)
+
+    def _answer(self, event: ev.Received, answer: ms.Answer) -> None:
+        self.head.answered(answer.work, event.payload, event.nbytes, answer.error, "", event.peer)
+
+    def _where(self, event: ev.Received, where: ms.Where) -> None:
+        holding = self.replay.holds(where.work, where.attempt)
+        self.context.emit(Send(event.peer, ms.Here(where.work, where.attempt, holding)))
+
+
+__all__ = ["Admitted", "Device"]

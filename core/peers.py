@@ -1,0 +1,132 @@
+"""What this device knows of its neighbours: links, lives, what they can run, what waits there, who is suspect.
+
+A will alone means *suspect*: no new works go there. *Dead* means a silent link that no new life of the peer has
+reopened within ``dead_s``, or a silent link and a will: what was handed there is handed on again.
+"""
+
+from typing import Dict, List, Optional, Tuple
+
+from pamdi.core.allocation import Neighbour
+from pamdi.core.context import Context
+from pamdi.core.messages import Backlog, Beacon
+
+
+class Peer:
+    """One neighbour. ``promised``: seconds of our own works asked of it that its backlog does not show yet."""
+
+    __slots__ = (
+        "avoid", "backlog", "beacon", "delay_s", "down_since", "heard_at", "instance", "promised", "rate_bytes_per_s",
+        "ready", "state", "up",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.up = False
+        self.instance = 0
+        self.down_since: Optional[float] = None
+        self.state = "online"
+        self.beacon: Optional[Beacon] = None
+        self.ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
+        self.backlog = Backlog()
+        self.heard_at = 0.0
+        self.promised: Dict[object, Tuple[float, float]] = {}
+        self.avoid: List[Tuple[float, float]] = []
+        self.rate_bytes_per_s = 1e9
+        self.delay_s = 0.0
+
+
+class Peers:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._peers: Dict[str, Peer] = {}
+
+    def get(self, id: str) -> Peer:
+        if id not in self._peers:
+            self._peers[id] = Peer()
+        return self._peers[id]
+
+    def set_neighbours(self, neighbours: Tuple[Neighbour, ...]) -> None:
+        for neighbour in neighbours:
+            peer = self.get(neighbour.id)
+            peer.rate_bytes_per_s, peer.delay_s = neighbour.rate_bytes_per_s, neighbour.delay_s
+
+    def linked(self) -> List[str]:
+        return sorted(id for id, peer in self._peers.items() if peer.up)
+
+    def is_up(self, id: str) -> bool:
+        return id in self._peers and self._peers[id].up
+
+    def is_dead(self, id: str) -> bool:
+        """Whether what was handed to ``id`` should be handed on again."""
+        peer = self.get(id)
+        if peer.up or peer.down_since is None:
+            return False
+        return peer.state != "online" or self._context.now >= peer.down_since + self._context.limits.dead_s
+
+    def link_up(self, id: str, instance: int) -> bool:
+        """Returns whether this is another life of the peer than the one we knew."""
+        peer = self.get(id)
+        another = peer.instance not in (0, instance)
+        peer.up, peer.down_since, peer.instance, peer.state = True, None, instance, "online"
+        peer.promised.clear()
+        peer.avoid.clear()
+        return another
+
+    def link_down(self, id: str) -> None:
+        peer = self.get(id)
+        if peer.up:
+            peer.up, peer.down_since = False, self._context.now
+        peer.beacon, peer.ready = None, {}
+        peer.promised.clear()
+
+    def heard(self, beacon: Beacon) -> None:
+        peer = self.get(beacon.device)
+        if not peer.up:
+            return  # a retained or late word of somebody we cannot reach anyway
+        peer.beacon = beacon
+        ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
+        for segment in beacon.ready:
+            at = (segment.model, segment.first)
+            if at not in ready or segment.stop < ready[at][0]:
+                ready[at] = (segment.stop, segment.seconds)
+        peer.ready = ready
+        self.backlog_is(beacon.device, beacon.backlog)
+        peer.avoid.clear()
+
+    def backlog_is(self, id: str, backlog: Backlog) -> None:
+        peer = self.get(id)
+        peer.backlog, peer.heard_at = backlog, self._context.now
+
+    def backlog_s(self, id: str, urgency: float) -> float:
+        """Q: seconds that a work of ``urgency`` would wait there, as far as we know now.
+
+        What was reported shrinks as time goes by, since the peer works on it; what we promised it since is added.
+        """
+        peer = self.get(id)
+        reported = max(0.0, peer.backlog.ahead_of(urgency) - (self._context.now - peer.heard_at))
+        return reported + sum(seconds for klass, seconds in peer.promised.values() if klass >= urgency)
+
+    def can_run(self, id: str, model: str, boundary: int, urgency: float) -> Optional[float]:
+        """Seconds of the segment that starts at ``boundary`` there, or None when it may not be asked now."""
+        peer = self._peers[id]
+        if not peer.up or peer.state != "online" or peer.beacon is None or peer.beacon.draining:
+            return None
+        entry = peer.ready.get((model, boundary))
+        if entry is None or self.is_avoided(id, urgency):
+            return None
+        return entry[1]
+
+    def avoid(self, id: str, urgency: float) -> float:
+        """``id`` refused a work of this class. Returns until when it is not asked for that class or a lower one."""
+        until = self._context.now + self._context.limits.avoid_s
+        peer = self.get(id)
+        peer.avoid = [(t, u) for t, u in peer.avoid if t > self._context.now]
+        peer.avoid.append((until, urgency))
+        return until
+
+    def is_avoided(self, id: str, urgency: float) -> bool:
+        return any(until > self._context.now and urgency <= klass for until, klass in self._peers[id].avoid)
+
+    def transfer_s(self, id: str, nbytes: int) -> float:
+        """D: seconds for ``nbytes`` over the link as it is calibrated."""
+        peer = self._peers[id]
+        return nbytes / peer.rate_bytes_per_s + peer.delay_s

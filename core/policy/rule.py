@@ -1,0 +1,68 @@
+"""The paper's rule in one expression, and what a policy may decide.
+
+A worker n that holds task (m, d, k) hands it to the neighbour n' (or itself) that minimises
+
+    ( D_nn' + A_md + W_mk * c_n' + Q_n' ) / ( gamma_m * alpha_m )
+
+(PA-MDI, arXiv 2412.12371; the terms are known second hand, the symbols are inferred.) D: seconds to move the tensor;
+A: age of the data; W * c: seconds of the next segment on n'; Q: backlog that the work would meet on n'.
+
+For ONE task, A and gamma * alpha are the same for every candidate and cannot change which worker wins. Over PAIRS of
+task and worker, gamma favours urgent work, but +A makes old work look worse and can starve it. So ours picks the
+*work* first, by highest gamma * alpha and then oldest, and the *worker* by the ratio; the pairwise reading is kept as
+a policy of its own.
+"""
+
+from typing import Dict, NamedTuple, Sequence, Tuple
+
+from pamdi.core.allocation import Route
+
+
+class Candidate(NamedTuple):
+    """A device that could run a work's next segment, and what that would cost in seconds."""
+
+    device: str
+    transfer_s: float
+    compute_s: float
+    backlog_s: float
+
+
+class Waiting(NamedTuple):
+    """What a policy may know of a work that waits: ``continuing`` when its last segment ran on this device."""
+
+    source: str
+    id: str
+    head: str
+    boundary: int
+    urgency: float
+    born: float
+    continuing: bool
+
+
+def ratio(candidate: Candidate, age_s: float, urgency: float) -> float:
+    """The paper's ratio for one (task, worker) pair; smaller is better."""
+    return (candidate.transfer_s + age_s + candidate.compute_s + candidate.backlog_s) / urgency
+
+
+class Policy:
+    """What differs between methods. The defaults are ours and the paper's (``pa-mdi``)."""
+
+    name = "pa-mdi"
+    youngest_first = False  # the order within one class of one queue that ``rank`` implies
+    source = "Li, Seferoglu: Priority-Aware Model-Distributed Inference at Edge Networks (arXiv 2412.12371)"
+
+    def urgency(self, urgency: float) -> float:
+        """The class in which a work of gamma * alpha ``urgency`` queues, everywhere."""
+        return urgency
+
+    def rank(self, work: Waiting, now: float) -> Tuple[float, ...]:
+        """Which work next: smallest first. Most urgent, then one that goes on where it is, then oldest."""
+        return (-work.urgency, 0.0 if work.continuing else 1.0, work.born)
+
+    def may_take(self, work: Waiting, device: str, here: str, routes: Dict[str, Tuple[Route, ...]]) -> bool:
+        """Whether ``device`` may run the next segment of ``work``, which is ``here`` now."""
+        return True
+
+    def pick(self, work: Waiting, candidates: Sequence[Candidate], now: float) -> Candidate:
+        """Which worker next. Ties go to the first: callers list their own device first, then by name."""
+        return min(candidates, key=lambda candidate: ratio(candidate, now - work.born, work.urgency))

@@ -1,0 +1,353 @@
+"""A pretend world for the core: devices, links, a broker and clients on one heap, in virtual time, from one seed.
+
+It does with a heap what the daemon does with sockets and threads: acts on instructions and feeds the outcome back as
+events. Links keep order and may go down; messages in the air on a link that goes down are lost. Devices crash (their
+journal survives, nothing else) and start again with a new instance. Every step checks the invariants.
+"""
+
+import heapq
+import random
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from pamdi.core import events as ev
+from pamdi.core import instructions as ins
+from pamdi.core import messages as ms
+from pamdi.core.allocation import DeviceAllocation, ModelSpec, Neighbour, Resident, SourceSpec
+from pamdi.core.device import Device
+from pamdi.core.limits import Limits
+from pamdi.core.segment import Segment
+from pamdi.core.work import Key, WorkId
+
+
+class Settings:
+    """The shape of a world. ``unit_s``: seconds of each unit; ``nbytes``: of every boundary's tensor."""
+
+    def __init__(
+        self,
+        devices: int = 3,
+        units: int = 4,
+        unit_s: float = 0.025,
+        nbytes: int = 20_000,
+        rate: float = 2.5e6,
+        delay_s: float = 0.002,
+        policy: str = "pa-mdi",
+        residents: Optional[Dict[str, List[int]]] = None,
+        limits: Optional[Limits] = None,
+        sources: Optional[List[SourceSpec]] = None,
+        mqtt_s: float = 0.001,
+    ) -> None:
+        self.devices = [f"d{i}" for i in range(devices)]
+        self.units, self.unit_s, self.nbytes, self.rate, self.delay_s = units, unit_s, nbytes, rate, delay_s
+        self.policy = policy
+        self.residents = residents or {device: list(range(units)) for device in self.devices}
+        self.limits = limits or Limits()
+        self.mqtt_s = mqtt_s
+        self.sources = sources or [
+            SourceSpec("gate", "net", "d0", gamma=10.0),
+            SourceSpec("yard", "net", "d1", gamma=1.0),
+        ]
+
+
+class Record:
+    """What a client saw of one id."""
+
+    def __init__(self, at: float, source: str) -> None:
+        self.submitted_at = at
+        self.source = source
+        self.admitted = False
+        self.ends: List[Tuple[str, str, Any]] = []
+        self.ended_at: Optional[float] = None
+
+
+class World:
+    def __init__(self, settings: Settings, seed: int = 0) -> None:
+        self.settings = settings
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self._heap: List[Tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self.devices: Dict[str, Device] = {}
+        self.instances: Dict[str, int] = {device: 0 for device in settings.devices}
+        self.journals: Dict[str, Dict[WorkId, Any]] = {device: {} for device in settings.devices}
+        self.links: Dict[Tuple[str, str], int] = {}
+        self.link_free: Dict[Tuple[str, str], float] = {}
+        self.records: Dict[WorkId, Record] = {}
+        self.running: Dict[str, Optional[Tuple[Key, float]]] = {}
+        self.epoch = 1
+        self.computed: List[Tuple[str, Key]] = []
+        self.waits: List[Tuple[str, float, int]] = []
+        self.counters: Dict[str, int] = {}
+        self.cut: set = set()  # type: ignore[type-arg]
+        self.trace: List[str] = []
+        for device in settings.devices:
+            self.start(device)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (max(when, self.now), self._count, call))
+
+    def after(self, delay: float, call: Callable[[], None]) -> None:
+        self.at(self.now + delay, call)
+
+    def run(self, until: float, events_max: int = 2_000_000) -> None:
+        """Run until nothing is left before ``until``."""
+        for _ in range(events_max):
+            if not self._heap or self._heap[0][0] > until:
+                self.now = until
+                return
+            self.now, _, call = heapq.heappop(self._heap)
+            call()
+        raise AssertionError(f"more than {events_max} events before {until}: the world does not come to rest")
+
+    # -- devices ---------------------------------------------------------------------------------------------------
+
+    def start(self, id: str) -> None:
+        self.instances[id] += 1
+        self.running[id] = None
+        self.devices[id] = Device(id, self.settings.limits)
+        opened, final = [], []
+        for work, entry in self.journals[id].items():
+            (opened if isinstance(entry, ev.OpenRecord) else final).append(entry)
+        self.feed(id, ev.Restored(tuple(opened), tuple(final)))
+        self.feed(id, ev.AllocationReceived(self.allocation(id)))
+        for other in self.settings.devices:
+            if other != id and other in self.devices:
+                self.connect(id, other)
+
+    def crash(self, id: str) -> None:
+        """kill -9: everything but the journal is gone; links drop, the will is published."""
+        if id not in self.devices:
+            return
+        del self.devices[id]
+        self.instances[id] += 1  # what is in the air for the old life finds nobody
+        for other in list(self.devices):
+            self.disconnect(id, other)
+            self.after(self.settings.mqtt_s, lambda o=other: self.feed(o, ev.PeerState(id, "offline")))  # type: ignore
+
+    def connect(self, a: str, b: str) -> None:
+        if frozenset((a, b)) in self.cut:
+            return
+        for x, y in ((a, b), (b, a)):
+            self.links[x, y] = self.links.get((x, y), 0) + 1
+            self.link_free[x, y] = self.now
+        for x, y in ((a, b), (b, a)):
+            self.feed(x, ev.LinkUp(y, self.instances[y]))
+            self.feed(x, ev.PeerState(y, "online"))
+
+    def disconnect(self, a: str, b: str) -> None:
+        for x, y in ((a, b), (b, a)):
+            self.links[x, y] = self.links.get((x, y), 0) + 1
+            if x in self.devices:
+                self.feed(x, ev.LinkDown(y))
+
+    def partition(self, a: str, b: str) -> None:
+        self.cut.add(frozenset((a, b)))
+        if a in self.devices and b in self.devices:
+            self.disconnect(a, b)
+
+    def heal(self, a: str, b: str) -> None:
+        self.cut.discard(frozenset((a, b)))
+        if a in self.devices and b in self.devices:
+            self.connect(a, b)
+
+    def allocation(self, id: str) -> DeviceAllocation:
+        s = self.settings
+        return DeviceAllocation(
+            epoch=self.epoch,
+            policy=s.policy,
+            segments=tuple(Resident("net", u, u + 1, f"sha{u}", s.unit_s, 1000) for u in s.residents[id]),
+            sources=tuple(s.sources),
+            models=(ModelSpec("net", (s.nbytes,) * s.units + (40,)),),
+            neighbours=tuple(Neighbour(o, "", 0, s.rate, s.delay_s) for o in s.devices if o != id),
+        )
+
+    def reallocate(self, residents: Dict[str, List[int]]) -> None:
+        self.epoch += 1
+        self.settings.residents = residents
+        for id in list(self.devices):
+            self.feed(id, ev.AllocationReceived(self.allocation(id)))
+
+    # -- clients ---------------------------------------------------------------------------------------------------
+
+    def submit(self, source: str, id: str, gamma: Optional[float] = None, deadline_s: Optional[float] = None) -> None:
+        """A client that keeps the work until its end: it submits again every second."""
+        work = WorkId(source, id)
+        record = self.records.setdefault(work, Record(self.now, source))
+        head = next(s.device for s in self.settings.sources if s.id == source)
+
+        def once() -> None:
+            if record.ended_at is not None:
+                return
+            event = ev.Submitted(work, f"digest-{id}", ("input", work, 0), self.settings.nbytes, gamma, deadline_s)
+            self.after(self.settings.mqtt_s, lambda: self.feed(head, event))
+            self.after(1.0, once)
+
+        once()
+
+    def cancel(self, source: str, id: str) -> None:
+        head = next(s.device for s in self.settings.sources if s.id == source)
+        self.after(self.settings.mqtt_s, lambda: self.feed(head, ev.CancelAsked(WorkId(source, id))))
+
+    def _result(self, result: ins.PublishResult) -> None:
+        record = self.records[result.work]
+        if result.status == "admitted":
+            record.admitted = True
+        elif result.status in ("answered", "failed"):
+            record.admitted = True
+            record.ends.append((result.status, result.reason, result.payload))
+            if record.ended_at is None:
+                record.ended_at = self.now
+
+    # -- instructions ----------------------------------------------------------------------------------------------
+
+    def feed(self, id: str, event: ev.AnyEvent) -> None:
+        device = self.devices.get(id)
+        if device is None:
+            return
+        for instruction in device.handle(event, self.now):
+            self._act(id, instruction)
+        self._check(id)
+        wake = device.wake_at()
+        if wake is not None:
+            instance = self.instances[id]
+            self.at(wake, lambda: self._wake(id, instance))
+
+    def _wake(self, id: str, instance: int) -> None:
+        device = self.devices.get(id)
+        if device is None or self.instances[id] != instance:
+            return
+        wake = device.wake_at()
+        if wake is not None and wake <= self.now:
+            self.feed(id, ev.Woken())
+
+    def _act(self, id: str, i: ins.AnyInstruction) -> None:
+        handler = getattr(self, "_do_" + type(i).__name__, None)
+        if handler is not None:
+            handler(id, i)
+
+    def _later(self, id: str, delay: float, event: ev.AnyEvent) -> None:
+        instance = self.instances[id]
+
+        def deliver() -> None:
+            if self.instances[id] == instance:
+                self.feed(id, event)
+
+        self.after(delay, deliver)
+
+    def _do_Send(self, id: str, i: ins.Send) -> None:
+        life = self.links.get((id, i.peer), 0)
+        if i.peer not in self.devices or frozenset((id, i.peer)) in self.cut:
+            return
+        message = ms.decode(ms.encode(i.message))
+        nbytes = self.settings.nbytes if i.payload is not None else 0
+        start = max(self.now, self.link_free.get((id, i.peer), 0.0)) if nbytes else self.now
+        arrive = start + nbytes / self.settings.rate + self.settings.delay_s
+        if nbytes:
+            self.link_free[id, i.peer] = start + nbytes / self.settings.rate
+        sent = self.now
+
+        def deliver() -> None:
+            if self.links.get((id, i.peer)) == life:
+                self.feed(i.peer, ev.Received(id, message, i.payload, nbytes, self.now - sent))
+
+        self.at(arrive, deliver)
+
+    def _do_Infer(self, id: str, i: ins.Infer) -> None:
+        assert self.running[id] is None, "two segments in the air"
+        kind, work, boundary = i.payload
+        assert boundary == i.segment.first == i.key.boundary and work == i.key.work, "the payload is not the key's"
+        self.running[id] = (i.key, i.urgency)
+        self.computed.append((id, i.key))
+        seconds = self.settings.unit_s * (i.segment.stop - i.segment.first) * self.random.uniform(0.98, 1.02)
+        instance = self.instances[id]
+
+        def done() -> None:
+            if self.instances[id] == instance:
+                self.running[id] = None
+                payload = ("tensor", work, i.segment.stop)
+                self.feed(id, ev.Inferred(i.key, payload, self.settings.nbytes, seconds))
+
+        self.after(seconds, done)
+
+    def _do_Load(self, id: str, i: ins.Load) -> None:
+        self._later(id, self.random.uniform(0.0, 0.05), ev.EngineLoaded(i.segment))
+
+    def _do_Unload(self, id: str, i: ins.Unload) -> None:
+        running = self.running[id]
+        assert running is None or running[0].boundary != i.segment.first, "an engine in use was unloaded"
+        self._later(id, 0.01, ev.EngineUnloaded(i.segment))
+
+    def _do_JournalOpen(self, id: str, i: ins.JournalOpen) -> None:
+        born = self.now
+        self.journals[id][i.work] = ev.OpenRecord(i.work, i.digest, i.payload, self.settings.nbytes, 0, 0.0, i.gamma)
+        assert born >= 0
+        self._later(id, 0.0005, ev.JournalWritten(i.work, False))
+
+    def _do_JournalAttempt(self, id: str, i: ins.JournalAttempt) -> None:
+        record = self.journals[id].get(i.work)
+        if isinstance(record, ev.OpenRecord):
+            self.journals[id][i.work] = ev.OpenRecord(
+                record.work, record.digest, record.payload, record.nbytes, i.attempt, 0.0, record.gamma
+            )
+
+    def _do_JournalFinal(self, id: str, i: ins.JournalFinal) -> None:
+        self.journals[id][i.work] = ev.FinalRecord(
+            i.work, i.digest, i.status, i.reason, i.detail, i.latency_s, i.path, i.payload, 40, False, 0.0
+        )
+        self._later(id, 0.0005, ev.JournalWritten(i.work, True))
+
+    def _do_JournalForget(self, id: str, i: ins.JournalForget) -> None:
+        self.journals[id].pop(i.work, None)
+
+    def _do_PublishResult(self, id: str, i: ins.PublishResult) -> None:
+        self._result(i)
+        if i.acknowledge:
+            self._later(id, self.settings.mqtt_s, ev.ResultDelivered(i.work))
+
+    def _do_Note(self, id: str, i: ins.Note) -> None:
+        self.counters[i.counter] = self.counters.get(i.counter, 0) + 1
+        if i.text:
+            self.trace.append(f"{self.now:.4f} {id}: {i.text}")
+
+    # -- invariants ------------------------------------------------------------------------------------------------
+
+    def _check(self, id: str) -> None:
+        device = self.devices[id]
+        limits = self.settings.limits
+        queued = device.hops.compute.queued()
+        slots = len(self.settings.residents[id])
+        bound = limits.queue_works_max + limits.asks_max + slots
+        assert len(queued) <= bound, f"{id} queues {len(queued)} works"
+        assert len(device.hops.room._parked) <= limits.parked_max
+        assert device.holdings.backup_bytes <= limits.backup_bytes_max
+        assert device.holdings.backup_bytes == sum(h.nbytes for h in device.holdings.all() if h.place == "backup")
+        running = device.hops.compute.running
+        assert (running is None) == (self.running[id] is None or False), "core and executor disagree"
+
+    def check_ends(self) -> None:
+        """Every id ends exactly once: all results that were ever published for it say the same."""
+        for work, record in self.records.items():
+            assert record.ends, f"{work} was submitted at {record.submitted_at:.3f} and has no end; {self.where(work)}"
+            assert len(set(map(repr, record.ends))) == 1, f"{work} ended in several ways: {record.ends}"
+
+    def where(self, work: WorkId) -> str:
+        places = [
+            f"{id}:{held.place}->{held.peer}@{held.key.boundary}/a{held.key.attempt}"
+            for id, device in self.devices.items()
+            for held in device.holdings.of(work)
+        ]
+        heads = [f"{id}:{a.state}" for id, d in self.devices.items() for a in [d.head.get(work)] if a]
+        return f"held {places}, heads {heads}"
+
+    def latencies(self, source: str) -> List[float]:
+        return [
+            record.ended_at - record.submitted_at
+            for record in self.records.values()
+            if record.source == source and record.ended_at is not None
+        ]
+
+
+def segment(first: int, stop: int) -> Segment:
+    return Segment("net", first, stop)
