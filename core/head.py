@@ -33,7 +33,7 @@ class Admitted:
 
     __slots__ = (
         "attempt", "born", "detail", "digest", "due", "gamma", "latency_s", "nbytes", "path", "payload", "reason",
-        "state", "status", "tell", "urgency", "work",
+        "retried", "state", "status", "tell", "urgency", "work",
     )  # fmt: skip
 
     def __init__(self, work: WorkId, digest: str, payload: Any, nbytes: int, born: float) -> None:
@@ -47,6 +47,7 @@ class Admitted:
         self.due: Optional[float] = None
         self.urgency = 1.0
         self.attempt = 0
+        self.retried = 0
         self.status = self.reason = self.detail = ""
         self.latency_s = 0.0
         self.path: Tuple[Visit, ...] = ()
@@ -141,6 +142,7 @@ class Head:
             admitted.tell.append(peer)
         if admitted.state != "open":
             return
+        admitted.retried = work.resent
         if error:
             self.give_up(admitted, Reason(error), detail or f"given up after {work.resent} losses", work.path)
             return
@@ -300,7 +302,7 @@ class Head:
         self._context.emit(
             PublishResult(
                 admitted.work, admitted.status, admitted.reason, admitted.detail, admitted.latency_s, admitted.path,
-                admitted.payload, None, admitted.urgency, acknowledge,
+                admitted.payload, None, admitted.urgency, acknowledge, admitted.attempt, admitted.retried,
             )  # fmt: skip
         )
 

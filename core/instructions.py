@@ -86,7 +86,8 @@ class JournalForget(Instruction, frozen=True):
 
 
 class PublishResult(Instruction, frozen=True):
-    """On the source's result topic, QoS 1. ``acknowledge``: say ResultDelivered when the broker has it."""
+    """On the source's result topic, QoS 1. ``acknowledge``: say ResultDelivered when the broker has it.
+    ``replayed``: times the head started it anew; ``retried``: devices that were lost while they held it."""
 
     work: WorkId
     status: str
@@ -98,6 +99,8 @@ class PublishResult(Instruction, frozen=True):
     retry_after_s: Optional[float] = None
     urgency: float = 1.0
     acknowledge: bool = False
+    replayed: int = 0
+    retried: int = 0
 
 
 class PublishAllocation(Instruction, frozen=True):

@@ -1,0 +1,61 @@
+"""daemon.toml: everything a device is told by a file. ``examples/daemon.toml`` shows every key with its unit."""
+
+from pathlib import Path
+from typing import Optional
+
+import msgspec
+
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.toml_file import read_toml
+from pamdi.core.errors import ConfigError
+from pamdi.core.limits import Limits
+from pamdi.core.topics import valid_id
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where peers connect. ``advertise``: the address they are told (default: the one that reaches the broker)."""
+
+    host: str = "0.0.0.0"
+    port: int = 0
+    advertise: Optional[str] = None
+
+
+class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str = "onnxruntime"
+    threads: int = 1
+    optimisation: str = "all"
+
+
+class Emulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Pretend to be a slower board on a slower network. ``compute``: pad each run to the allocation's seconds times
+    ``speed``."""
+
+    compute: bool = False
+    speed: float = 1.0
+    link_rate_bytes_per_s: Optional[float] = None
+    link_delay_s: float = 0.0
+
+
+class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    type: str
+    store: str
+    memory_bytes: int = 0  # for engines; 0: half of the machine's memory
+    runtime_dir: str = "/run/pamdi"
+    state_dir: str = "/var/lib/pamdi"
+    drain_s: float = 20.0
+    stats_every_s: float = 60.0
+    broker: BrokerConfig = BrokerConfig()
+    listen: Listen = Listen()
+    backend: BackendConfig = BackendConfig()
+    emulation: Emulation = Emulation()
+    limits: Limits = Limits()
+
+
+def read_config(path: Path) -> DaemonConfig:
+    """Raises ConfigError in one line."""
+    config = read_toml(path, DaemonConfig)
+    if not valid_id(config.id):
+        raise ConfigError(f"{path}: id {config.id!r}: use letters, digits, _ . -, at most 64")
+    config.broker.address()
+    return config

@@ -1,0 +1,102 @@
+"""The two threads that touch engines: one runs them, one loads them.
+
+A GPU's context is owned by exactly one thread, the runner; nothing else may call the back end's ``run``. Loading has
+a thread of its own so that a new engine does not stop the work of the old ones.
+"""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+from pamdi.core.errors import BadInput, PamdiError
+from pamdi.core.events import EngineFailed, EngineLoaded, EngineUnloaded, InferenceFailed, Inferred
+from pamdi.core.instructions import Infer, Load, Unload
+from pamdi.core.segment import Segment
+from pamdi.daemon.arrays import nbytes, specs
+from pamdi.daemon.host import memory_available_bytes
+from pamdi.engines.backend import Backend
+from pamdi.engines.manifest import read_manifest
+
+MARGIN_BYTES = 64 * 2**20  # what a load must leave free: CPU and GPU share a Jetson's memory
+
+
+class EngineRoom:
+    """Outcomes come through ``on_event``, in the loop."""
+
+    def __init__(
+        self, backend: Backend, store: Path, on_event: Callable[[Any], None], log: Callable[[str], None]
+    ) -> None:
+        self._backend, self._store, self._on_event, self._log = backend, store, on_event, log
+        self._handles: Dict[Segment, Any] = {}
+        self._loop = asyncio.get_running_loop()
+        self._runner = ThreadPoolExecutor(1, "runner")
+        self._loader = ThreadPoolExecutor(1, "loader")
+        self.busy_s = 0.0
+        self.runs = 0
+
+    def infer(self, instruction: Infer) -> None:
+        self._runner.submit(self._infer, instruction)
+
+    def load(self, instruction: Load) -> None:
+        self._loader.submit(self._load, instruction)
+
+    def unload(self, instruction: Unload) -> None:
+        # In the runner's turn: after every run that was asked for before.
+        self._runner.submit(self._unload, instruction.segment)
+
+    def close(self) -> None:
+        self._runner.shutdown(wait=False)
+        self._loader.shutdown(wait=False)
+
+    def _say(self, event: Any) -> None:
+        self._loop.call_soon_threadsafe(self._on_event, event)
+
+    def _infer(self, instruction: Infer) -> None:
+        began = time.monotonic()
+        try:
+            outputs = self._backend.run(self._handles[instruction.segment], instruction.payload)
+        except BadInput as error:
+            self._say(InferenceFailed(instruction.key, error.detail))
+            return
+        except Exception as error:  # a vendor's runtime may raise anything; the work goes elsewhere, with the reason
+            self._say(InferenceFailed(instruction.key, f"{type(error).__name__}: {error}"))
+            return
+        seconds = time.monotonic() - began
+        self.busy_s += seconds
+        self.runs += 1
+        self._say(Inferred(instruction.key, outputs, nbytes(outputs), seconds, specs(outputs)))
+
+    def _load(self, instruction: Load) -> None:
+        segment = instruction.segment
+        try:
+            self._check(instruction)
+            self._handles[segment] = self._backend.load(self._store / segment.model, segment)
+        except PamdiError as error:
+            self._say(EngineFailed(segment, str(error)))
+        except Exception as error:  # see _infer
+            self._say(EngineFailed(segment, f"{type(error).__name__}: {error}"))
+        else:
+            self._say(EngineLoaded(segment))
+
+    def _check(self, instruction: Load) -> None:
+        segment = instruction.segment
+        info = read_manifest(self._store / segment.model).segment(segment.first, segment.stop)
+        if instruction.digest and info.sha256 != instruction.digest:
+            raise BadInput(
+                f"{self._store / segment.model}: holds {segment} as {info.sha256[:12]}, wanted is "
+                f"{instruction.digest[:12]}: copy the controller's export of {segment.model} to this device"
+            )
+        available = memory_available_bytes()
+        if available is not None and available < instruction.memory_bytes + MARGIN_BYTES:
+            raise BadInput(
+                f"{segment} needs {instruction.memory_bytes} bytes, {available} are free: lower memory_bytes in "
+                "daemon.toml or free memory"
+            )
+
+    def _unload(self, segment: Segment) -> None:
+        handle = self._handles.pop(segment, None)
+        if handle is not None:
+            self._backend.unload(handle)
+        self._say(EngineUnloaded(segment))

@@ -1,0 +1,393 @@
+"""The daemon: a shell around the core. Every event goes through one function; every instruction has one doer.
+
+    sockets, threads, timers  ->  event  ->  Device.handle  ->  instructions  ->  sockets, threads, timers
+
+Nothing is decided here. If something must wait, the core said for how long.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, Callable, Deque, Dict, Optional, Type
+
+import msgspec
+
+from pamdi import __version__
+from pamdi.client.loops import run_together
+from pamdi.client.mqtt import Connection, Will
+from pamdi.client.payloads import ResultJson, check_inputs, id_of, read_command, read_submission, tensors_json
+from pamdi.core import events as ev
+from pamdi.core import instructions as ins
+from pamdi.core.allocation import DeviceAllocation, DeviceInfo
+from pamdi.core.device import Device
+from pamdi.core.errors import BadInput, EngineError, Reason
+from pamdi.core.topics import Topic, Topics
+from pamdi.core.work import WorkId
+from pamdi.daemon.config import DaemonConfig
+from pamdi.daemon.engine_room import EngineRoom
+from pamdi.daemon.host import describe_host
+from pamdi.daemon.journal import Journal
+from pamdi.daemon.link import LinkOptions
+from pamdi.daemon.links import Links
+from pamdi.daemon.notify import Notifier
+from pamdi.daemon.stats import Stats
+from pamdi.engines.backend import Backend
+from pamdi.engines.manifest import read_manifest
+from pamdi.engines.open_backend import open_backend
+from pamdi.engines.paced_backend import PacedBackend
+
+FLUSH_S = 2.0
+
+
+class Service:
+    def __init__(self, config: DaemonConfig, log: Callable[[str], None]) -> None:
+        self.config = config
+        self.instance = time.time_ns()
+        self._log = log
+        self._topics = Topics(config.broker.prefix)
+        self._device = Device(config.id, config.limits)
+        self._notifier = Notifier()
+        self._counters: "Counter[str]" = Counter()
+        self._stats = Stats()
+        self._loop = asyncio.get_running_loop()
+        self._wake: Optional[asyncio.TimerHandle] = None
+        self._waiting: Deque[Any] = deque()
+        self._handling = False
+        self._stopped = self._loop.create_future()
+        self._state = "online"
+        runtime = Path(config.runtime_dir)
+        self._journal = Journal(runtime, Path(config.state_dir), self._from_thread, log)
+        self._allocation_file = runtime / "allocation.json"
+        backend: Backend = open_backend(config.backend.name, config.backend.threads, config.backend.optimisation)
+        self._paced = PacedBackend(backend) if config.emulation.compute else None
+        self._backend = self._paced or backend
+        self._engines = EngineRoom(self._backend, Path(config.store), self.happened, log)
+        emulation = config.emulation
+        self._links = Links(
+            config.id, self.instance, self.happened, self._loop.time,
+            LinkOptions(
+                message_bytes_max=config.limits.tensor_bytes_max,
+                rate_bytes_per_s=emulation.link_rate_bytes_per_s, delay_s=emulation.link_delay_s,
+            ),
+        )  # fmt: skip
+        self._links.log = log
+        will = Will(self._topics.device(config.id, "state"), b"offline")
+        self._mqtt = Connection(
+            config.broker, f"pamdi-{config.id}", self._mqtt_message, self._mqtt_connected, will, log
+        )  # fmt: skip
+        self._urgent = Connection(config.broker, f"pamdi-{config.id}-urgent", self._mqtt_message, log=lambda line: None)
+        self._peers_watched: "set[str]" = set()
+        self._doers = self._make_doers()
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises PamdiError for what a person must mend before anything can work."""
+        await self._links.listen(self.config.listen.host, self.config.listen.port)
+        restored = self._journal.restore()
+        self._journal.start()
+        if restored.open or restored.final:
+            self._log(f"journal: {len(restored.open)} open works, {len(restored.final)} ends are remembered")
+        self.happened(restored)
+        self._restore_allocation()
+        self._subscribe()
+        self._notifier.status("waiting for the broker")
+        try:
+            await run_together(
+                {
+                    "broker": self._mqtt.run(),
+                    "urgent results": self._urgent.run(),
+                    "ready": self._say_ready(),
+                    "stats": self._publish_stats(),
+                    "watchdog": self._feed_watchdog(),
+                    "stop": self._until_stopped(),
+                }
+            )
+        finally:
+            await self._close()
+
+    def stop(self) -> None:
+        """SIGTERM: drain, then end."""
+        self._notifier.stopping()
+        self._log(f"stopping: draining for at most {self.config.drain_s:g} s")
+        self.happened(ev.StopAsked(self.config.drain_s))
+
+    async def _until_stopped(self) -> None:
+        await self._stopped
+        self._state = "stopped"
+        self._mqtt.publish(self._topics.device(self.config.id, "state"), b"stopped", 1, True)
+        await self._mqtt.drain(FLUSH_S)
+        await self._urgent.drain(FLUSH_S)
+
+    async def _say_ready(self) -> None:
+        await self._mqtt.connected.wait()
+        self._notifier.ready()
+        self._log(f"device {self.config.id} is ready, peers connect to port {self._links.port}")
+        while True:
+            self._notifier.status(self._stats.sentence(self._device))
+            await asyncio.sleep(5.0)
+
+    async def _feed_watchdog(self) -> None:
+        """The loop lives if this runs, and the executor lives if its segment ends in time: both must."""
+        every_s = (self._notifier.watchdog_s or 30.0) / 3
+        while True:
+            await asyncio.sleep(every_s)
+            compute = self._device.hops.compute
+            stuck_s = self._loop.time() - compute.started_at if compute.running is not None else 0.0
+            if stuck_s < max(10.0, 20 * compute.running_s()):
+                self._notifier.watchdog()
+            else:
+                self._log(f"a segment has been running for {stuck_s:.0f} s: no watchdog until it ends")
+
+    async def _publish_stats(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.stats_every_s)
+            document = self._stats.document(self._device, self._counters, self._engines, self._links, describe_host())
+            self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
+
+    async def _close(self) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        await self._links.close(FLUSH_S)
+        self._engines.close()
+        await self._loop.run_in_executor(None, self._journal.stop)
+
+    # -- events in -------------------------------------------------------------------------------------------------
+
+    def happened(self, event: Any) -> None:
+        """The one way in. An event that comes up while another is handled waits for its turn."""
+        self._waiting.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._waiting:
+                event = self._waiting.popleft()
+                for instruction in self._device.handle(event, self._loop.time()):
+                    self._doers[type(instruction)](instruction)
+        finally:
+            self._handling = False
+        self._set_alarm()
+
+    def _from_thread(self, event: Any) -> None:
+        self._loop.call_soon_threadsafe(self.happened, event)
+
+    def _set_alarm(self) -> None:
+        at = self._device.wake_at()
+        if self._wake is not None:
+            if at is not None and self._wake.when() == at and not self._wake.cancelled():
+                return
+            self._wake.cancel()
+        self._wake = None if at is None else self._loop.call_at(at, self._alarm)
+
+    def _alarm(self) -> None:
+        self._wake = None
+        at = self._device.wake_at()
+        if at is not None and at > self._loop.time():  # a timer may fire a clock tick early
+            self._set_alarm()
+        else:
+            self.happened(ev.Woken())
+
+    def _subscribe(self) -> None:
+        me, topics = self.config.id, self._topics
+        for leaf in ("allocation/set", "drain", "state", "alive/ask"):
+            self._mqtt.subscribe(topics.device(me, leaf))
+
+    def _mqtt_connected(self) -> None:
+        me, topics = self.config.id, self._topics
+        publish = self._mqtt.publish
+        publish(topics.device(me, "state"), self._state.encode(), 1, True)
+        publish(topics.device(me, "info"), msgspec.json.encode(self._info()), 1, True)
+        state = self._device.slots.state()
+        publish(topics.device(me, "allocation/state"), msgspec.json.encode(state), 1, True)
+
+    def _mqtt_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        parsed = self._topics.parse(topic)
+        if parsed is None:
+            return
+        try:
+            self._understand(parsed, payload)
+        except (BadInput, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            self._counters["payloads_unreadable"] += 1
+            self._log(f"{topic}: {error}")
+
+    def _understand(self, topic: Topic, payload: bytes) -> None:
+        if topic.kind == "source" and topic.leaf == "submit":
+            self._submitted(topic.id, payload)
+        elif topic.kind == "source" and topic.leaf == "cancel":
+            self.happened(ev.CancelAsked(WorkId(topic.id, read_command(payload).id)))
+        elif topic.leaf == "allocation/set" and payload:
+            allocation = msgspec.json.decode(payload, type=DeviceAllocation)
+            self._keep_allocation(payload)
+            self.happened(ev.AllocationReceived(allocation))
+        elif topic.leaf == "drain":
+            self.happened(ev.DrainAsked(read_command(payload).on))
+        elif topic.leaf == "alive/ask":
+            self._mqtt.publish(self._topics.device(self.config.id, "alive/tell"), str(self.instance).encode(), 1)
+        elif topic.leaf == "state":
+            self._state_heard(topic.id, payload.decode())
+
+    def _state_heard(self, id: str, state: str) -> None:
+        if id != self.config.id:
+            self.happened(ev.PeerState(id, state))
+        elif state != self._state:  # our own will, published after we came back
+            self._mqtt.publish(self._topics.device(id, "state"), self._state.encode(), 1, True)
+
+    def _submitted(self, source: str, payload: bytes) -> None:
+        try:
+            submission = read_submission(payload, self.config.limits.submit_bytes_max)
+            spec = self._device.context.sources.get(source)
+            if spec is not None and spec.model in self._device.context.models:
+                check_inputs(submission.inputs, self._device.context.models[spec.model])
+        except BadInput as error:
+            self._counters["submissions_unreadable"] += 1
+            id = id_of(payload)
+            if id is not None:
+                refused = ResultJson(id, "refused", error.reason.value, error.detail)
+                self._publish_result(source, refused, 0.0, None)
+            return
+        work = WorkId(source, submission.id)
+        self.happened(
+            ev.Submitted(
+                work, submission.digest, submission.inputs, submission.nbytes, submission.gamma, submission.deadline_s
+            )  # fmt: skip
+        )
+
+    # -- instructions out ------------------------------------------------------------------------------------------
+
+    def _make_doers(self) -> Dict[Type[Any], Callable[[Any], None]]:
+        return {
+            ins.Send: self._send,
+            ins.Infer: self._engines.infer,
+            ins.Load: self._engines.load,
+            ins.Unload: self._engines.unload,
+            ins.JournalOpen: self._journal.put,
+            ins.JournalAttempt: self._journal.put,
+            ins.JournalFinal: self._journal.put,
+            ins.JournalForget: self._journal.put,
+            ins.PublishResult: self._result,
+            ins.PublishAllocation: self._allocation_state,
+            ins.PublishBeacon: self._beacon,
+            ins.SetNeighbours: self._neighbours,
+            ins.Note: self._note,
+            ins.Stopped: self._stop_now,
+        }
+
+    def _send(self, i: ins.Send) -> None:
+        self._links.send(i.peer, i.message, i.payload, i.urgency)
+
+    def _result(self, i: ins.PublishResult) -> None:
+        outputs = tensors_json(i.payload) if i.payload is not None else {}
+        result = ResultJson(
+            i.work.id, i.status, i.reason, i.detail, i.latency_s, i.retry_after_s, i.replayed, i.retried, outputs, i.path
+        )  # fmt: skip
+        done = (lambda: self._told(i.work)) if i.acknowledge else None
+        self._publish_result(i.work.source, result, i.urgency, done)
+        if i.status in ("answered", "failed") and i.latency_s is not None:
+            self._stats.ended(i.urgency, i.status, i.latency_s)
+
+    def _publish_result(
+        self, source: str, result: ResultJson, urgency: float, done: Optional[Callable[[], None]]
+    ) -> None:
+        """Results above the lowest class have a connection of their own: a large normal answer delays no urgent one."""
+        lowest = min((s.urgency() for s in self._device.context.sources.values()), default=urgency)
+        connection = self._urgent if urgency > lowest else self._mqtt
+        connection.publish(self._topics.source(source, "result"), msgspec.json.encode(result), 1, False, done)
+
+    def _told(self, work: WorkId) -> None:
+        self._journal.put(work)
+        self.happened(ev.ResultDelivered(work))
+
+    def _allocation_state(self, i: ins.PublishAllocation) -> None:
+        topic = self._topics.device(self.config.id, "allocation/state")
+        if self._mqtt.connected.is_set():
+            self._mqtt.publish(topic, msgspec.json.encode(i.state), 1, True)
+
+    def _beacon(self, i: ins.PublishBeacon) -> None:
+        self._mqtt.publish(self._topics.device(self.config.id, "beacon"), msgspec.json.encode(i.beacon), 0)
+
+    def _neighbours(self, i: ins.SetNeighbours) -> None:
+        self._links.set_neighbours(i.neighbours)
+        for neighbour in i.neighbours:
+            if neighbour.id not in self._peers_watched:
+                self._peers_watched.add(neighbour.id)
+                self._mqtt.subscribe(self._topics.device(neighbour.id, "state"))
+        allocation = self._device.context.allocation
+        for source in allocation.sources if allocation is not None else ():
+            if source.device == self.config.id:
+                lane = self._urgent if self._is_urgent(source.urgency()) else self._mqtt
+                lane.subscribe(self._topics.source(source.id, "submit"))
+                lane.subscribe(self._topics.source(source.id, "cancel"))
+        if self._paced is not None and allocation is not None:
+            speed = self.config.emulation.speed
+            self._paced.seconds = {r.segment: r.seconds * speed for r in allocation.segments}
+
+    def _is_urgent(self, urgency: float) -> bool:
+        return urgency > min((s.urgency() for s in self._device.context.sources.values()), default=urgency)
+
+    def _note(self, i: ins.Note) -> None:
+        self._counters[i.counter] += 1
+        if i.text:
+            self._log(i.text)
+
+    def _stop_now(self, i: ins.Stopped) -> None:
+        self._log(f"drained; {i.left} works are left to the journal and to others" if i.left else "drained")
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    # -- what outlives us ------------------------------------------------------------------------------------------
+
+    def _keep_allocation(self, payload: bytes) -> None:
+        """So that a restarted device can work before the controller or the broker is back."""
+        try:
+            temporary = self._allocation_file.with_suffix(".new")
+            temporary.write_bytes(payload)
+            temporary.replace(self._allocation_file)
+        except OSError as error:
+            self._log(f"{self._allocation_file}: {error.strerror}: the allocation will not survive a restart")
+
+    def _restore_allocation(self) -> None:
+        try:
+            allocation = msgspec.json.decode(self._allocation_file.read_bytes(), type=DeviceAllocation)
+        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+            return
+        self.happened(ev.AllocationReceived(allocation))
+
+    def _info(self) -> DeviceInfo:
+        config, host = self.config, describe_host()
+        models: Dict[str, Dict[str, str]] = {}
+        for folder in sorted(Path(config.store).glob("*/model.json")):
+            try:
+                manifest = read_manifest(folder.parent)
+                models[manifest.model] = {f"{s.first}:{s.stop}": s.sha256 for s in manifest.segments}
+            except EngineError as error:
+                self._log(str(error))
+        versions = {"pamdi": __version__, "python": host.python, **self._backend.describe()}
+        memory = config.memory_bytes or (host.memory_bytes or 0) // 2
+        return DeviceInfo(
+            config.id, config.type, memory, self.instance, self._advertised(), self._links.port, config.backend.name,
+            versions, models,
+        )  # fmt: skip
+
+    def _advertised(self) -> str:
+        if self.config.listen.advertise:
+            return self.config.listen.advertise
+        if self.config.listen.host not in ("0.0.0.0", "::"):
+            return self.config.listen.host
+        return address_towards(*self.config.broker.address()[:2])
+
+
+def address_towards(host: str, port: int) -> str:
+    """The address of ours that the broker's host sees. A connected UDP socket knows it; nothing is sent."""
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((host, port))
+            return str(sock.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"
+
+
+__all__ = ["Reason", "Service"]

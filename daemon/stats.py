@@ -1,0 +1,49 @@
+"""What the device counts, as one JSON document a minute: people and dashboards read it, nothing depends on it."""
+
+from collections import deque
+from typing import Any, Deque, Dict, Mapping
+
+from pamdi.core.device import Device
+from pamdi.daemon.host import Host
+
+LATENCIES_MAX = 1000
+
+
+class Stats:
+    def __init__(self) -> None:
+        self._latencies: Dict[float, Deque[float]] = {}
+
+    def ended(self, urgency: float, status: str, latency_s: float) -> None:
+        if status == "answered":
+            self._latencies.setdefault(urgency, deque(maxlen=LATENCIES_MAX)).append(latency_s)
+
+    def sentence(self, device: Device) -> str:
+        ready = len(device.slots.ready())
+        return f"{ready} segments ready, {device.head.open_count()} works open, {len(device.holdings)} held"
+
+    def document(self, device: Device, counters: Mapping[str, int], engines: Any, links: Any, host: Host) -> Dict[str, Any]:
+        """``null`` where a reading is unavailable."""
+        queued: Dict[str, int] = {}
+        for held in device.hops.compute.queued():
+            queued[str(held.urgency)] = queued.get(str(held.urgency), 0) + 1
+        return {
+            "counters": dict(counters),
+            "latency_s": {str(k): _summary(sorted(v)) for k, v in self._latencies.items()},
+            "queued_works": queued,
+            "open_works": device.head.open_count(),
+            "held_works": len(device.holdings),
+            "executor_busy_s": round(engines.busy_s, 3),
+            "executor_runs": engines.runs,
+            "links": links.counters(),
+            "memory_bytes": host.memory_bytes,
+            "memory_available_bytes": host.memory_available_bytes,
+            "temperatures_c": host.temperatures_c or None,
+            "power_mode": host.power_mode,
+        }
+
+
+def _summary(ordered: "list[float]") -> Dict[str, float]:
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 6)
+
+    return {"count": len(ordered), "p50": at(0.5), "p95": at(0.95), "p99": at(0.99)}

@@ -1,0 +1,55 @@
+"""What every engine back end does: four methods. One contract test runs against all of them.
+
+A back end is owned by one thread: whoever makes it calls it. Handles are its own; a handle is good until unloaded.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, Protocol, Tuple
+
+import numpy as np
+
+from pamdi.core.errors import BadInput
+from pamdi.core.segment import Segment
+from pamdi.engines.manifest import Manifest, TensorInfo
+
+Arrays = Dict[str, "np.ndarray"]
+
+
+class Backend(Protocol):
+    """Runs segments of models that lie in folders with a ``model.json``."""
+
+    def load(self, folder: Path, segment: Segment) -> Any:
+        """Make ``segment`` ready and return its handle. Raises EngineError: what, where, how to mend."""
+
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+        """The segment's outputs for these inputs. Raises BadInput when they are not what the manifest says."""
+
+    def unload(self, handle: Any) -> None:
+        """Give back everything that ``load`` took."""
+
+    def describe(self) -> Dict[str, str]:
+        """Name, version, precision and where it runs, for people."""
+
+
+def check_tensors(tensors: Mapping[str, "np.ndarray"], expected: Tuple[TensorInfo, ...], what: str) -> None:
+    """Raises BadInput naming the first tensor that is missing, of another dtype or of another shape."""
+    names = {tensor.name for tensor in expected}
+    if set(tensors) != names:
+        raise BadInput(f"{what}: inputs are {sorted(tensors)}; expected {sorted(names)}")
+    batches = set()
+    for tensor in expected:
+        array = tensors[tensor.name]
+        if array.dtype.name != tensor.dtype:
+            raise BadInput(f"{what}: {tensor.name} is {array.dtype.name}; expected {tensor.dtype}")
+        if array.ndim != len(tensor.shape) or any(
+            isinstance(want, int) and have != want for have, want in zip(array.shape, tensor.shape)
+        ):
+            raise BadInput(f"{what}: {tensor.name} has shape {list(array.shape)}; expected {list(tensor.shape)}")
+        if tensor.shape and tensor.shape[0] == "batch":
+            batches.add(array.shape[0])
+    if len(batches) > 1 or 0 in batches:
+        raise BadInput(f"{what}: batch sizes {sorted(batches)}; expected one, at least 1")
+
+
+def entering(manifest: Manifest, segment: Segment) -> Tuple[TensorInfo, ...]:
+    return manifest.boundaries[segment.first]

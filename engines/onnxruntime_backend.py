@@ -1,0 +1,77 @@
+"""onnxruntime on the CPU: the back end of machines without TensorRT, and of the demo.
+
+Threads are few and do not spin, so that several daemons can share a machine; with graph optimisation off, chained
+segments give the uncut model's outputs bit for bit.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, Mapping, NamedTuple, Tuple
+
+import numpy as np
+
+from pamdi.core.errors import EngineError
+from pamdi.core.segment import Segment
+from pamdi.engines.backend import Arrays, check_tensors
+from pamdi.engines.manifest import TensorInfo, checked_file, read_manifest
+
+OPTIMISATION = ("off", "all")
+
+
+class Session(NamedTuple):
+    """A loaded segment: onnxruntime's session, and what it takes and gives."""
+
+    session: Any
+    segment: Segment
+    inputs: Tuple[TensorInfo, ...]
+    outputs: Tuple[str, ...]
+
+
+class OnnxRuntimeBackend:
+    def __init__(self, threads: int = 1, optimisation: str = "all") -> None:
+        if optimisation not in OPTIMISATION or threads < 1:
+            raise EngineError(f"onnxruntime: optimisation is one of {', '.join(OPTIMISATION)}, threads at least 1")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineError("onnxruntime is not installed: pip install 'pamdi[onnxruntime]'") from error
+        self._onnxruntime = onnxruntime
+        self._threads, self._optimisation = threads, optimisation
+
+    def load(self, folder: Path, segment: Segment) -> Session:
+        manifest = read_manifest(folder)
+        info = manifest.segment(segment.first, segment.stop)
+        path = checked_file(folder, info.onnx, info.sha256)
+        session = self.session(path)
+        return Session(session, segment, manifest.boundaries[segment.first], info.outputs)
+
+    def session(self, path: Path) -> Any:
+        """An onnxruntime session for the file at ``path``. Raises EngineError."""
+        options = self._onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        level = self._onnxruntime.GraphOptimizationLevel
+        off = self._optimisation == "off"
+        options.graph_optimization_level = level.ORT_DISABLE_ALL if off else level.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        try:
+            return self._onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its own types share no base class
+            raise EngineError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+
+    def run(self, handle: Session, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+        check_tensors(tensors, handle.inputs, str(handle.segment))
+        outputs = handle.session.run(list(handle.outputs), dict(tensors))
+        return dict(zip(handle.outputs, outputs))
+
+    def unload(self, handle: Session) -> None:
+        """The session goes with its last reference, which is the caller's."""
+
+    def describe(self) -> Dict[str, str]:
+        return {
+            "name": "onnxruntime",
+            "version": str(self._onnxruntime.__version__),
+            "precision": "as exported",
+            "device": "cpu",
+            "optimisation": self._optimisation,
+        }

@@ -1,0 +1,19 @@
+"""The one door to back ends: by name, with the vendor's library imported only when it is asked for."""
+
+from pamdi.core.errors import EngineError
+from pamdi.engines.backend import Backend
+from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
+from pamdi.engines.stub_backend import StubBackend
+
+NAMES = ("onnxruntime", "stub", "tensorrt")
+
+
+def open_backend(name: str, threads: int = 1, optimisation: str = "all", stub_s: float = 0.0) -> Backend:
+    """Raises EngineError for a back end that is unknown or not to be had here."""
+    if name == "onnxruntime":
+        return OnnxRuntimeBackend(threads, optimisation)
+    if name == "stub":
+        return StubBackend(stub_s)
+    if name == "tensorrt":
+        raise EngineError("backend tensorrt: not in this version; use onnxruntime until it is")
+    raise EngineError(f"backend {name!r} is unknown: one of {', '.join(NAMES)}")

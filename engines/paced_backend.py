@@ -1,0 +1,41 @@
+"""Emulation: a back end whose every run is real, and then padded to the time that another board would take.
+
+The pad ends at an instant, not after a duration, so that what the real run took does not add up; the last
+half-millisecond is waited in short sleeps, because a sleep may overshoot.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+import numpy as np
+
+from pamdi.core.segment import Segment
+from pamdi.engines.backend import Arrays, Backend
+
+
+class PacedBackend:
+    """``seconds(segment)``: what the emulated board takes. A run that is really slower is left as it is."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.seconds: Dict[Segment, float] = {}
+
+    def load(self, folder: Path, segment: Segment) -> Any:
+        return (self._inner.load(folder, segment), segment)
+
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+        inner, segment = handle
+        until = time.monotonic() + self.seconds.get(segment, 0.0)
+        outputs = self._inner.run(inner, tensors)
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                return outputs
+            time.sleep(left - 0.0003 if left > 0.0005 else 0.00005)
+
+    def unload(self, handle: Any) -> None:
+        self._inner.unload(handle[0])
+
+    def describe(self) -> Dict[str, str]:
+        return {**self._inner.describe(), "emulation": "every run is padded to the emulated board's time"}
