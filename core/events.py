@@ -8,7 +8,6 @@ import msgspec
 from pamdi.core.allocation import DeviceAllocation
 from pamdi.core.messages import AnyMessage
 from pamdi.core.segment import Segment
-from pamdi.core.tensors import TensorSpec
 from pamdi.core.work import Key, Visit, WorkId
 
 
@@ -134,7 +133,6 @@ class Inferred(Event, frozen=True):
     payload: Any
     nbytes: int
     compute_s: float
-    specs: Tuple[TensorSpec, ...] = ()
 
 
 class InferenceFailed(Event, frozen=True):

@@ -17,7 +17,6 @@ all segments that run here.
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from pamdi.core.context import Context
-from pamdi.core.tensors import TensorSpec
 from pamdi.core.work import Key, Visit, Work, WorkId
 
 # Places in which a work still needs this device; the others only keep a copy for somebody else's sake.
@@ -37,10 +36,10 @@ class Held:
 
     __slots__ = (
         "age_s_max", "arrived", "born", "continuing", "due", "error", "head", "key", "model", "nbytes", "path", "payload",
-        "peer", "place", "resent", "since", "specs", "transfer_s", "upstream", "urgency",
+        "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
     )  # fmt: skip
 
-    def __init__(self, work: Work, payload: Any, nbytes: int, specs: Tuple[TensorSpec, ...], now: float) -> None:
+    def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
         self.key = work.key
         self.model = work.model
         self.head = work.head
@@ -52,7 +51,6 @@ class Held:
         self.resent = work.resent
         self.payload = payload
         self.nbytes = nbytes
-        self.specs = specs
         self.place = "seeking"
         self.peer = ""
         self.since = now

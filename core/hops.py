@@ -6,7 +6,7 @@ flight is on two devices, and when one dies the other sends it on again from the
 harmless: keys tell duplicates apart, and the head publishes one answer.
 """
 
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Optional
 
 from pamdi.core.asking import Asking
 from pamdi.core.compute import Compute, waiting
@@ -22,7 +22,6 @@ from pamdi.core.room import Klass, Room
 from pamdi.core.seeking import Seeking
 from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
-from pamdi.core.tensors import TensorSpec
 from pamdi.core.work import Key, Visit, Work, WorkId
 
 # To the head: the work, its output (or the reason it has none), and whether this device is the head is its affair.
@@ -52,7 +51,7 @@ class Hops:
         """The head starts (or replays) a work at boundary 0."""
         self._remembered.raise_attempt(work.key.work, work.key.attempt)
         self._erase_lower_attempts(work.key)
-        held = Held(work, payload, nbytes, (), self._context.now)
+        held = Held(work, payload, nbytes, self._context.now)
         self._admit(held)
         self.seek(held)
 
@@ -69,7 +68,7 @@ class Hops:
             self._context.emit(Send(peer, Refusal(key, "busy", self.room.backlog())))
             return
         now = self._context.now
-        held = Held(message.work, event.payload, event.nbytes, message.specs, now - event.transit_s)
+        held = Held(message.work, event.payload, event.nbytes, now - event.transit_s)
         held.since = held.arrived = now
         held.transfer_s = event.transit_s
         held.upstream = Upstream(peer, key)
@@ -155,7 +154,7 @@ class Hops:
             held.transfer_s, started_at - held.born,
         )  # fmt: skip
         held.path += (visit,)
-        held.payload, held.nbytes, held.specs = event.payload, event.nbytes, event.specs
+        held.payload, held.nbytes = event.payload, event.nbytes
         held.transfer_s, held.arrived, held.continuing = 0.0, self._context.now, True
         self._holdings.rekey(held, held.key._replace(boundary=segment.stop))
         model = self._context.models.get(held.model)
@@ -284,7 +283,7 @@ class Hops:
         held.place, held.peer, held.since = "sent", peer, self._context.now
         if held.key.boundary > 0:
             self._leaving[held.key] = held
-        message = Tensor(held.header(self._context.now), held.specs)
+        message = Tensor(held.header(self._context.now))
         self._context.emit(Send(peer, message, held.payload, self._klass(held)))
 
     def _answer(self, held: Held, error: str = "", detail: str = "") -> None:
@@ -301,8 +300,7 @@ class Hops:
 
     def _send_answer(self, held: Held) -> None:
         payload = None if held.error else held.payload
-        specs: Tuple[TensorSpec, ...] = () if held.error else held.specs
-        message = Answer(held.header(self._context.now), specs, held.error)
+        message = Answer(held.header(self._context.now), error=held.error)
         if self._peers.is_up(held.head):
             self._context.emit(Send(held.head, message, payload, self._klass(held)))
 

@@ -1,6 +1,7 @@
 """What devices say to each other on their direct links: typed, frozen, tagged, tolerant of unknown fields.
 
-A tensor does not ride in a struct: :class:`Tensor` and :class:`Answer` describe it, and the raw buffer follows.
+A tensor does not ride in a struct: :class:`Tensor` and :class:`Answer` describe it, and the raw buffer follows. The
+core leaves ``specs`` empty, since it never looks inside a payload; who sends it fills them in.
 The words are the paper's where it has one (RTC, CTC); ``docs/protocol-messages.md`` is generated from this file.
 
 Every request is answered, and a duplicate is answered with what is known of it, never with silence:

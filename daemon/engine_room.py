@@ -14,7 +14,7 @@ from pamdi.core.errors import BadInput, PamdiError
 from pamdi.core.events import EngineFailed, EngineLoaded, EngineUnloaded, InferenceFailed, Inferred
 from pamdi.core.instructions import Infer, Load, Unload
 from pamdi.core.segment import Segment
-from pamdi.daemon.arrays import nbytes, specs
+from pamdi.daemon.arrays import nbytes
 from pamdi.daemon.host import memory_available_bytes
 from pamdi.engines.backend import Backend
 from pamdi.engines.manifest import read_manifest
@@ -66,7 +66,7 @@ class EngineRoom:
         seconds = time.monotonic() - began
         self.busy_s += seconds
         self.runs += 1
-        self._say(Inferred(instruction.key, outputs, nbytes(outputs), seconds, specs(outputs)))
+        self._say(Inferred(instruction.key, outputs, nbytes(outputs), seconds))
 
     def _load(self, instruction: Load) -> None:
         segment = instruction.segment

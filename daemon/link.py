@@ -15,7 +15,7 @@ import msgspec
 
 from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
-from pamdi.daemon.arrays import Payload, buffers, payload_from
+from pamdi.daemon.arrays import Payload, buffers, payload_from, specs
 from pamdi.daemon.frames import FRAME, PING, PONG, FrameReader, FrameWriter
 
 PROTOCOL = 1
@@ -50,7 +50,9 @@ class Listener:
     def down(self, link: "Link", why: str) -> None:
         raise NotImplementedError
 
-    def message(self, link: "Link", message: ms.AnyMessage, payload: Optional[Payload], nbytes: int, transit_s: float) -> None:
+    def message(
+        self, link: "Link", message: ms.AnyMessage, payload: Optional[Payload], nbytes: int, transit_s: float
+    ) -> None:
         raise NotImplementedError
 
 
@@ -136,9 +138,11 @@ class Link(asyncio.BufferedProtocol):
 
     def send(self, message: ms.AnyMessage, payload: Optional[Payload], urgency: float) -> bool:
         """Queue a message; never blocks. False when the queue's bound would be exceeded."""
-        parts: List[memoryview] = [memoryview(ms.encode(message))]
-        if payload is not None:
-            parts.extend(buffers(payload))
+        parts: List[memoryview] = []
+        if payload is not None and isinstance(message, (ms.Tensor, ms.Answer)):
+            message = msgspec.structs.replace(message, specs=specs(payload))
+            parts = buffers(payload)
+        parts.insert(0, memoryview(ms.encode(message)))
         if not self._writer.put(parts, urgency, self._clock()):
             self.overflows += 1
             return False
@@ -187,8 +191,8 @@ class Link(asyncio.BufferedProtocol):
     def _deliver(self, header: bytes, body: memoryview, transit_s: float) -> None:
         try:
             message = ms.decode(header)
-            specs = ms.specs_of(message)
-            payload = payload_from(specs, body) if specs else None
+            described = ms.specs_of(message)
+            payload = payload_from(described, body) if described else None
         except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, BadInput):
             self.unknown_messages += 1  # a newer peer may say more than we understand; that does not end the link
             return

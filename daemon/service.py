@@ -52,6 +52,7 @@ class Service:
         self._stats = Stats()
         self._loop = asyncio.get_running_loop()
         self._wake: Optional[asyncio.TimerHandle] = None
+        self._wake_at: Optional[float] = None
         self._waiting: Deque[Any] = deque()
         self._handling = False
         self._stopped = self._loop.create_future()
@@ -65,7 +66,7 @@ class Service:
         self._engines = EngineRoom(self._backend, Path(config.store), self.happened, log)
         emulation = config.emulation
         self._links = Links(
-            config.id, self.instance, self.happened, self._loop.time,
+            config.id, self.instance, self.happened, time.monotonic,
             LinkOptions(
                 message_bytes_max=config.limits.tensor_bytes_max,
                 rate_bytes_per_s=emulation.link_rate_bytes_per_s, delay_s=emulation.link_delay_s,
@@ -134,7 +135,7 @@ class Service:
         while True:
             await asyncio.sleep(every_s)
             compute = self._device.hops.compute
-            stuck_s = self._loop.time() - compute.started_at if compute.running is not None else 0.0
+            stuck_s = time.monotonic() - compute.started_at if compute.running is not None else 0.0
             if stuck_s < max(10.0, 20 * compute.running_s()):
                 self._notifier.watchdog()
             else:
@@ -164,7 +165,7 @@ class Service:
         try:
             while self._waiting:
                 event = self._waiting.popleft()
-                for instruction in self._device.handle(event, self._loop.time()):
+                for instruction in self._device.handle(event, time.monotonic()):
                     self._doers[type(instruction)](instruction)
         finally:
             self._handling = False
@@ -174,17 +175,19 @@ class Service:
         self._loop.call_soon_threadsafe(self.happened, event)
 
     def _set_alarm(self) -> None:
+        """One timer, for the core's next moment. The loop's own clock is too coarse to be the core's."""
         at = self._device.wake_at()
+        if at == self._wake_at and self._wake is not None:
+            return
         if self._wake is not None:
-            if at is not None and self._wake.when() == at and not self._wake.cancelled():
-                return
             self._wake.cancel()
-        self._wake = None if at is None else self._loop.call_at(at, self._alarm)
+        self._wake_at = at
+        self._wake = None if at is None else self._loop.call_later(max(0.0, at - time.monotonic()), self._alarm)
 
     def _alarm(self) -> None:
         self._wake = None
         at = self._device.wake_at()
-        if at is not None and at > self._loop.time():  # a timer may fire a clock tick early
+        if at is not None and at > time.monotonic():  # a timer may fire a tick early
             self._set_alarm()
         else:
             self.happened(ev.Woken())

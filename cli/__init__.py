@@ -1,0 +1,1 @@
+"""The ``pamdi`` command: thin. Each file adds one command and calls the part that does it."""

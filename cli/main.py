@@ -1,0 +1,47 @@
+"""``pamdi``: every command, and how errors look: one line that says what, where, and how to mend it.
+
+Exit status: 0 done, 1 failed, 2 wrong use. A command's imports happen when it runs, so that a device needs only
+what the daemon needs.
+"""
+
+import argparse
+import importlib
+import sys
+from typing import List, Optional
+
+from pamdi import __version__
+from pamdi.core.errors import PamdiError
+
+COMMANDS = (
+    "demo", "status", "doctor", "submit", "cancel", "drain", "reallocate", "daemon", "controller", "engines",
+)  # fmt: skip
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pamdi", description="Priority-aware model-distributed inference on a fleet of devices.",
+        epilog="example: pamdi demo",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"pamdi {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback when something fails")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"pamdi.cli.{name}").add_parser(commands)
+    return parser
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except PamdiError as error:
+        if parsed.debug:
+            raise
+        print(f"pamdi: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

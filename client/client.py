@@ -1,0 +1,209 @@
+"""The async client: keeps a work until its answer, whatever happens on the way.
+
+    async with Client(BrokerConfig("mqtt://broker:1883")) as client:
+        answer = await client.submit("gate", {"image": array})
+
+A submission is repeated, with the same id and the same bytes, when the broker connection comes back, when nobody has
+said ``admitted`` for a while, and now and then while the answer is due: ids make that harmless, and the head answers
+a known id with what it knows. Each id is handed to the application once.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from typing import Any, Dict, Mapping, Optional, Set, Tuple
+
+import msgspec
+import numpy as np
+
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import run_together
+from pamdi.client.mqtt import Connection
+from pamdi.client.payloads import Arrays, ResultJson, id_of, read_outputs, read_result, write_submission
+from pamdi.core.errors import BadInput, Unreachable
+from pamdi.core.topics import Topics
+from pamdi.core.work import Visit
+
+ADMIT_S = 2.0  # without a word for so long, the submission is repeated
+CHECK_S = 5.0  # likewise for an admitted work without its end
+WORKS_MAX = 10_000
+REMEMBERED_MAX = 100_000
+RETRIED = frozenset({"overloaded", "head_away", "journal_full", "stopping", "no_route", "unknown_source"})
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """How a work ended: ``status`` is answered, failed or refused; seconds as the head measured them."""
+
+    id: str
+    status: str
+    reason: str
+    detail: str
+    outputs: Arrays
+    latency_s: Optional[float]
+    path: Tuple[Visit, ...]
+    replayed: int
+    retried: int
+
+
+class _Pending:
+    """A work that this client keeps."""
+
+    __slots__ = ("admitted", "done", "payload", "refusals", "retry_at", "source", "until")
+
+    def __init__(self, source: str, payload: bytes, done: "asyncio.Future[Answer]", until: float) -> None:
+        self.source, self.payload, self.done, self.until = source, payload, done, until
+        self.admitted = False
+        self.retry_at = 0.0
+        self.refusals = 0
+
+
+class Client:
+    """One MQTT connection; an urgent source deserves a client of its own. ``retry_refused_s``: how long a work that
+    is refused for a passing reason is submitted again before the refusal is returned."""
+
+    def __init__(self, broker: BrokerConfig, client_id: Optional[str] = None, retry_refused_s: float = 0.0) -> None:
+        self._topics = Topics(broker.prefix)
+        self._pending: Dict[Tuple[str, str], _Pending] = {}
+        self._ended: Dict[Tuple[str, str], str] = {}
+        self._watched: Set[str] = set()
+        self._retry_refused_s = retry_refused_s
+        name = client_id or f"pamdi-client-{uuid.uuid4().hex[:12]}"
+        self._mqtt = Connection(broker, name, self._message, self._connected)
+        self._task: Optional["asyncio.Task[None]"] = None
+        self.duplicated = 0
+        self.redelivered = 0
+        self.unreadable = 0
+
+    async def __aenter__(self) -> "Client":
+        self._task = asyncio.get_running_loop().create_task(
+            run_together({"broker": self._mqtt.run(), "repeat": self._repeat()})
+        )
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        for pending in self._pending.values():
+            pending.done.cancel()
+
+    async def connected(self, within_s: float = 10.0) -> None:
+        """Raises Unreachable when the broker does not answer in time."""
+        try:
+            await asyncio.wait_for(self._mqtt.connected.wait(), within_s)
+        except asyncio.TimeoutError as error:
+            raise Unreachable(f"the broker did not answer within {within_s:g} s: check --broker") from error
+
+    async def watch(self, source: str) -> None:
+        """Subscribe to a source's results: before the first submission, or an answer could be missed."""
+        if source not in self._watched:
+            self._watched.add(source)
+            self._mqtt.subscribe(self._topics.source(source, "result"))
+
+    async def submit(
+        self,
+        source: str,
+        inputs: Mapping[str, "np.ndarray"],
+        id: Optional[str] = None,
+        gamma: Optional[float] = None,
+        deadline_s: Optional[float] = None,
+        timeout_s: float = 60.0,
+    ) -> Answer:
+        """The work's end. Raises Unreachable when none has come within ``timeout_s``, BadInput for a reused id."""
+        id = id or uuid.uuid4().hex
+        key = (source, id)
+        if key in self._pending or len(self._pending) >= WORKS_MAX:
+            raise BadInput(f"{source}/{id} is already submitted here, or {WORKS_MAX} works are")
+        await self.watch(source)
+        loop = asyncio.get_running_loop()
+        payload = write_submission(id, inputs, gamma, deadline_s)
+        pending = _Pending(source, payload, loop.create_future(), loop.time() + timeout_s)
+        self._pending[key] = pending
+        self._publish(pending)
+        try:
+            return await asyncio.wait_for(pending.done, timeout_s)
+        except asyncio.TimeoutError as error:
+            raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: is its head online?") from error
+        finally:
+            self._pending.pop(key, None)
+
+    def _publish(self, pending: _Pending) -> None:
+        pending.retry_at = asyncio.get_running_loop().time() + (CHECK_S if pending.admitted else ADMIT_S)
+        self._mqtt.publish(self._topics.source(pending.source, "submit"), pending.payload, 1)
+
+    def _connected(self) -> None:
+        """A broker that was away may have lost submissions and answers alike: say everything again."""
+        for pending in self._pending.values():
+            if pending.retry_at:
+                self._publish(pending)
+
+    async def _repeat(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(0.1)
+            now = loop.time()
+            if self._mqtt.connected.is_set():
+                for pending in list(self._pending.values()):
+                    if now >= pending.retry_at:
+                        self._publish(pending)
+
+    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
+        parsed = self._topics.parse(topic)
+        if parsed is None or parsed.leaf != "result":
+            return
+        try:
+            result = read_result(payload)
+            self._result(parsed.id, result)
+        except BadInput:
+            self.unreadable += 1
+            id_of(payload)
+
+    def _result(self, source: str, result: ResultJson) -> None:
+        key = (source, result.id)
+        pending = self._pending.get(key)
+        if result.status == "admitted":
+            if pending is not None and not pending.admitted:
+                pending.admitted = True
+                pending.retry_at = asyncio.get_running_loop().time() + CHECK_S
+            return
+        if result.status == "refused":
+            self._refused(pending, result)
+            return
+        print_of = repr((result.status, result.reason, result.outputs, result.path))
+        if key in self._ended:
+            self.duplicated += self._ended[key] != print_of
+            self.redelivered += self._ended[key] == print_of
+            return
+        self._ended[key] = print_of
+        while len(self._ended) > REMEMBERED_MAX:
+            del self._ended[next(iter(self._ended))]
+        if pending is not None:
+            self._finish(pending, result)
+
+    def _refused(self, pending: Optional[_Pending], result: ResultJson) -> None:
+        if pending is None or pending.admitted:
+            return
+        now = asyncio.get_running_loop().time()
+        pending.refusals += 1
+        again_s = result.retry_after_s or min(5.0, 0.2 * 2 ** min(pending.refusals, 5))
+        if result.reason in RETRIED and now + again_s < pending.until and self._may_retry(pending, now):
+            pending.retry_at = now + again_s
+        else:
+            self._finish(pending, result)
+
+    def _may_retry(self, pending: _Pending, now: float) -> bool:
+        """Whether the patience for refusals, which counts from the submission, is not used up."""
+        return self._retry_refused_s > 0 and pending.refusals <= self._retry_refused_s / 0.1
+
+    def _finish(self, pending: _Pending, result: ResultJson) -> None:
+        if not pending.done.done():
+            pending.done.set_result(
+                Answer(
+                    result.id, result.status, result.reason, result.detail, read_outputs(result), result.latency_s,
+                    result.path, result.replayed, result.retried,
+                )  # fmt: skip
+            )
+
+
+__all__ = ["Answer", "Client"]

@@ -1,0 +1,5 @@
+import sys
+
+from pamdi.cli.main import main
+
+sys.exit(main())
