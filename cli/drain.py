@@ -1,1 +1,2 @@
-def add_parser(c): pass
+def add_parser(c):
+    pass

@@ -30,7 +30,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except ValueError as error:
             raise ConfigError(f"broker url {self.url!r}: {error}: write mqtt://HOST:PORT") from error
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.password:
-            raise ConfigError(f"broker url {self.url!r}: write mqtt://HOST:PORT or mqtts://HOST:PORT, no password in it")
+            raise ConfigError(
+                f"broker url {self.url!r}: write mqtt://HOST:PORT or mqtts://HOST:PORT, no password in it"
+            )
         tls = parts.scheme == "mqtts"
         return parts.hostname, port or (8883 if tls else 1883), tls
 
@@ -40,4 +42,6 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         try:
             return Path(self.password_file).read_text().strip()
         except OSError as error:
-            raise ConfigError(f"password file {self.password_file}: {error.strerror}: check the path and mode") from error
+            raise ConfigError(
+                f"password file {self.password_file}: {error.strerror}: check the path and mode"
+            ) from error

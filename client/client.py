@@ -200,8 +200,15 @@ class Client:
         if not pending.done.done():
             pending.done.set_result(
                 Answer(
-                    result.id, result.status, result.reason, result.detail, read_outputs(result), result.latency_s,
-                    result.path, result.replayed, result.retried,
+                    result.id,
+                    result.status,
+                    result.reason,
+                    result.detail,
+                    read_outputs(result),
+                    result.latency_s,
+                    result.path,
+                    result.replayed,
+                    result.retried,
                 )  # fmt: skip
             )
 

@@ -20,6 +20,7 @@ from pamdi.core.work import Visit
 SUBMIT_BYTES_MAX = 8 * 2**20
 BATCH_MAX = 64
 AXES_MAX = 8
+ELEMENTS_MAX = 2**48
 ID_CHARACTERS_MAX = 128
 _ID = re.compile(r'"id"\s*:\s*"([^"\\]{1,128})"')
 
@@ -123,7 +124,9 @@ def read_command(payload: bytes) -> CommandJson:
 def tensors_json(arrays: Mapping[str, "np.ndarray"]) -> Dict[str, TensorJson]:
     return {
         name: TensorJson(
-            array.dtype.name, list(array.shape), binascii.b2a_base64(np.ascontiguousarray(array).tobytes(), newline=False).decode()
+            array.dtype.name,
+            list(array.shape),
+            binascii.b2a_base64(np.ascontiguousarray(array).tobytes(), newline=False).decode(),
         )
         for name, array in arrays.items()
     }
@@ -131,7 +134,9 @@ def tensors_json(arrays: Mapping[str, "np.ndarray"]) -> Dict[str, TensorJson]:
 
 def id_of(payload: bytes) -> Optional[str]:
     """The id of a payload that cannot be read otherwise, where one can be found."""
-    found = _ID.search(payload[:65536].decode("utf-8", "replace")) or _ID.search(payload[-512:].decode("utf-8", "replace"))
+    found = _ID.search(payload[:65536].decode("utf-8", "replace")) or _ID.search(
+        payload[-512:].decode("utf-8", "replace")
+    )
     if found is None or not found.group(1).isprintable():
         return None
     return found.group(1)
@@ -178,6 +183,9 @@ def _claimed_bytes(name: str, tensor: TensorJson) -> int:
         raise BadInput(f"{name}: dtype {tensor.dtype[:32]!r} is unknown: one of {', '.join(DTYPE_BYTES)}")
     if len(tensor.shape) > AXES_MAX or any(size < 0 for size in tensor.shape):
         raise BadInput(f"{name}: shape {tensor.shape[:AXES_MAX]} must have at most {AXES_MAX} axes, none negative")
+    # Next to a zero a huge axis claims no bytes, yet numpy cannot hold such a shape: count zeros as ones.
+    if math.prod(max(1, size) for size in tensor.shape) > ELEMENTS_MAX:
+        raise BadInput(f"{name}: the axes of its shape are too long", Reason.TOO_LARGE)
     return math.prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
 
 

@@ -70,7 +70,9 @@ def read_config(path: Path) -> Tuple[ControllerConfig, Wanted]:
 def _manifest(path: Path, model: ModelFolder) -> Manifest:
     manifest = read_manifest(path.parent / model.dir)
     if manifest.model != model.id:
-        raise ConfigError(f"{path}: model {model.id}: {model.dir} holds {manifest.model}: use that id or another folder")
+        raise ConfigError(
+            f"{path}: model {model.id}: {model.dir} holds {manifest.model}: use that id or another folder"
+        )
     missing = set(range(len(manifest.units))) - {s.first for s in manifest.segments if s.stop == s.first + 1}
     if missing:
         raise ConfigError(f"{path}: model {model.id}: no segment for unit {min(missing)}: export every unit")
@@ -83,7 +85,9 @@ def _facts(path: Path, model: ModelFolder, manifest: Manifest) -> ModelFacts:
         raise ConfigError(f"{path}: model {model.id}: [model.seconds] is empty: one list of {count} per device type")
     for kind, seconds in model.seconds.items():
         if len(seconds) != count or not all(s > 0 for s in seconds):
-            raise ConfigError(f"{path}: model {model.id}: seconds of {kind}: need {count} positive numbers, one per unit")
+            raise ConfigError(
+                f"{path}: model {model.id}: seconds of {kind}: need {count} positive numbers, one per unit"
+            )
     memory = tuple(unit.memory_bytes for unit in manifest.units)
     return ModelFacts(model.id, manifest.bytes, memory, {kind: tuple(s) for kind, s in model.seconds.items()})
 

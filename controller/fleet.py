@@ -97,7 +97,9 @@ def check_fleet(fleet: Fleet, where: str) -> None:
         if source.model not in models:
             raise ConfigError(f"{where}: source {source.id}: no model {source.model!r}: add a [[model]] with that id")
         if source.device not in devices:
-            raise ConfigError(f"{where}: source {source.id}: no device {source.device!r}: add a [[device]] with that id")
+            raise ConfigError(
+                f"{where}: source {source.id}: no device {source.device!r}: add a [[device]] with that id"
+            )
         if not source.gamma > 0 or not 0 < source.alpha <= 1 or not source.rate_hz > 0:
             raise ConfigError(f"{where}: source {source.id}: gamma and rate_hz must be positive, alpha in (0, 1]")
     for device in fleet.device:

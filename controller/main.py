@@ -85,7 +85,9 @@ class Controller:
         self._refused = dict(self._rollout.placement.refused)
         if documents:
             self._keep_epoch(self._rollout.epoch)
-            self._log(f"epoch {self._rollout.epoch}: {', '.join(f'{d} {len(a.segments)}' for d, a in documents.items())}")
+            self._log(
+                f"epoch {self._rollout.epoch}: {', '.join(f'{d} {len(a.segments)}' for d, a in documents.items())}"
+            )
             for id in documents:
                 self._publish_allocation(id)
         self._notifier.status(f"epoch {self._rollout.epoch}, {len(self._rollout.published)} devices")

@@ -100,7 +100,9 @@ def place(
     return Placement(holds, routes, refused)
 
 
-def _cover(source: SourceSpec, memory: _Memory, models: Dict[str, ModelFacts], before: Dict[str, FrozenSet[Unit]]) -> str:
+def _cover(
+    source: SourceSpec, memory: _Memory, models: Dict[str, ModelFacts], before: Dict[str, FrozenSet[Unit]]
+) -> str:
     """One copy of each unit; all or none. Returns why not."""
     if source.device not in memory.boards:
         return f"its device {source.device} is not there"
@@ -148,7 +150,11 @@ def _fill(admitted: List[SourceSpec], units: List[Unit], memory: _Memory) -> Non
 
 
 def _routes(
-    source: SourceSpec, model: ModelFacts, memory: _Memory, rates: Dict[Tuple[str, str], Tuple[float, float]], policy: str
+    source: SourceSpec,
+    model: ModelFacts,
+    memory: _Memory,
+    rates: Dict[Tuple[str, str], Tuple[float, float]],
+    policy: str,
 ) -> Tuple[Route, ...]:
     return (chain(source, model, memory),) if policy == "ar-mdi" else (shortest(source, model, memory, rates),)
 

@@ -67,4 +67,3 @@ class Beacons:
         if at > self._context.now and (self._armed_for <= self._context.now or at < self._armed_for):
             self._armed_for = at
             self._context.timers.set(at, lambda _: None)
-

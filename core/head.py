@@ -301,8 +301,18 @@ class Head:
     def _say_end(self, admitted: Admitted, acknowledge: bool) -> None:
         self._context.emit(
             PublishResult(
-                admitted.work, admitted.status, admitted.reason, admitted.detail, admitted.latency_s, admitted.path,
-                admitted.payload, None, admitted.urgency, acknowledge, admitted.attempt, admitted.retried,
+                admitted.work,
+                admitted.status,
+                admitted.reason,
+                admitted.detail,
+                admitted.latency_s,
+                admitted.path,
+                admitted.payload,
+                None,
+                admitted.urgency,
+                acknowledge,
+                admitted.attempt,
+                admitted.retried,
             )  # fmt: skip
         )
 

@@ -76,8 +76,7 @@ class Remembered:
         ):
             self._keys.popitem(last=False)
         while self._attempts and (
-            len(self._attempts) > limits.known_keys_max
-            or next(iter(self._attempts.values()))[0] < now - limits.known_s
+            len(self._attempts) > limits.known_keys_max or next(iter(self._attempts.values()))[0] < now - limits.known_s
         ):
             self._attempts.popitem(last=False)
         while self._ended and (

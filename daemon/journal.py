@@ -78,8 +78,17 @@ class Store:
                 visits = tuple(msgspec.msgpack.decode(path, type=List[Visit]))
                 final.append(
                     FinalRecord(
-                        WorkId(source, id), digest, status, reason, detail, latency_s, visits, payload, size,
-                        bool(told), age_s,
+                        WorkId(source, id),
+                        digest,
+                        status,
+                        reason,
+                        detail,
+                        latency_s,
+                        visits,
+                        payload,
+                        size,
+                        bool(told),
+                        age_s,
                     )  # fmt: skip
                 )
         return Restored(tuple(opened), tuple(final))

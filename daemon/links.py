@@ -58,7 +58,9 @@ class Links(Listener):
             if hasattr(self._dials[neighbour], "set_name"):
                 self._dials[neighbour].set_name(name)
 
-    def send(self, peer: str, message: ms.AnyMessage, payload: Optional[Payload] = None, urgency: float = 1e300) -> bool:
+    def send(
+        self, peer: str, message: ms.AnyMessage, payload: Optional[Payload] = None, urgency: float = 1e300
+    ) -> bool:
         """Never blocks. False when there is no link or no room; the core hears LinkDown for the former."""
         link = self._links.get(peer)
         return link is not None and link.send(message, payload, urgency)

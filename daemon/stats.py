@@ -21,7 +21,9 @@ class Stats:
         ready = len(device.slots.ready())
         return f"{ready} segments ready, {device.head.open_count()} works open, {len(device.holdings)} held"
 
-    def document(self, device: Device, counters: Mapping[str, int], engines: Any, links: Any, host: Host) -> Dict[str, Any]:
+    def document(
+        self, device: Device, counters: Mapping[str, int], engines: Any, links: Any, host: Host
+    ) -> Dict[str, Any]:
         """``null`` where a reading is unavailable."""
         queued: Dict[str, int] = {}
         for held in device.hops.compute.queued():
