@@ -1,39 +1,40 @@
-# make demo | test | check | bench | chaos | docs | install-service
-# Everything runs in .venv, which is made on the first call with pinned versions (constraints/).
+# make demo | test | check | bench | chaos | fuzz | docs | install-service | clean
+# Everything runs in .venv, which the first call makes with pinned versions (constraints/). Nothing else is written to,
+# except by install-service, and by test, which installs mosquitto where it is absent and may be installed.
 
-PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13 3.10,$(wildcard $(shell command -v python$(v) 2>/dev/null))) $(wildcard $(HOME)/.pyenv/versions/3.11*/bin/python) python3)
+# A Python that can make a venv. Its version picks the pins.
+PYTHON ?= $(shell .ci/find-python 3.11 3.12 3.13 3.10)
+VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
+PINS := $(wildcard constraints/py$(VERSION).txt)
+CONSTRAINTS := $(or $(PINS),constraints/py3.12.txt)
 VENV := .venv
 BIN := $(VENV)/bin
-VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-CONSTRAINTS := $(firstword $(wildcard constraints/py$(VERSION).txt) constraints/py3.11.txt)
-DEVICE_TESTS := tests/core tests/client tests/daemon tests/engines/test_backends.py
+
+# What must also pass on the Pythons of JetPack 5, 6 and 7.
 DEVICE_PYTHONS := 3.8 3.10 3.12
+DEVICE_TESTS := $(wildcard tests/core tests/client tests/daemon tests/engines/test_backends.py)
+
+PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
-ROLE ?= daemon
-PREFIX ?= /opt/pamdi
-SYSCONFDIR ?= /etc
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test check bench chaos fuzz docs device-tests mosquitto install-service clean
 
-$(VENV)/ready: setup.py $(CONSTRAINTS)
-	$(PYTHON) -m venv $(VENV) || { echo "make: python venv is missing: apt install python3-venv"; exit 1; }
-	$(BIN)/pip install -q -c $(CONSTRAINTS) setuptools wheel
-	$(BIN)/pip install -q -c $(CONSTRAINTS) --no-build-isolation -e '.[dev]'
+$(VENV)/ready: setup.py pyproject.toml $(CONSTRAINTS)
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later that can make a venv (apt install python3-venv)"; exit 1; }
+	@test -n "$(PINS)" || echo "make: no pins for Python $(VERSION): those of $(CONSTRAINTS) are used"
+	@echo "make: installing into $(VENV) with $(PYTHON) ($(VERSION)): a minute or two"
+	@test "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = "$(VERSION)" || \
+	  $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install -q -c $(CONSTRAINTS) setuptools wheel
+	@$(BIN)/python -m pip install -q -c $(CONSTRAINTS) --no-build-isolation -e '.[dev]'
 	@touch $@
 
 demo: $(VENV)/ready
-	$(BIN)/pamdi demo $(DEMO_ARGS)
-
-mosquitto:
-	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo "installing mosquitto, the broker that the tests use"; \
-	    apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto mosquitto-clients >/dev/null; \
-	  else echo "mosquitto is absent and cannot be installed: tests that need it are skipped"; fi; }
+	@$(BIN)/pamdi demo $(DEMO_ARGS)
 
 test: $(VENV)/ready mosquitto
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory device-tests
 
 device-tests:
@@ -43,7 +44,7 @@ check: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pamdi.cli.pictures --check docs
 
 docs: $(VENV)/ready
@@ -59,8 +60,22 @@ chaos: $(VENV)/ready mosquitto
 fuzz: $(VENV)/ready
 	$(BIN)/python -m benchmarks.fuzz_payloads
 
+# The broker that the tests use. They fall back on the embedded one, and say which of them need the real one.
+mosquitto:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "make: installing mosquitto, the broker that the tests use"; \
+	    { apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq mosquitto; } >/dev/null 2>&1; fi; \
+	  command -v mosquitto >/dev/null || \
+	    echo "make: mosquitto is absent (apt install mosquitto): the embedded broker is used, tests that need mosquitto are skipped"; }
+
+# On a device: sudo make install-service ROLE=daemon (or controller, or both). systemd/install.sh says what it does.
+ROLE ?= daemon
+PREFIX ?= /opt/pamdi
+SYSCONFDIR ?= /etc
+export DESTDIR PREFIX SYSCONFDIR ROLE
 install-service:
-	DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) SYSCONFDIR=$(SYSCONFDIR) ROLE=$(ROLE) sh systemd/install.sh
+	@sh systemd/install.sh
 
 clean:
 	rm -rf $(VENV) .venv-3.* build dist .cache

@@ -1,4 +1,8 @@
-"""Packaging. Metadata lives here, not in pyproject.toml: JetPack's setuptools does not read ``[project]``."""
+"""Packaging. Metadata lives here, not in pyproject.toml: JetPack's setuptools does not read ``[project]``.
+
+The parts (core/, daemon/, ...) are linked into src/pamdi/, so that they install as ``pamdi.core`` and so on, and nothing
+with a generic name lands in site-packages. A device installs the plain package and one back end; what is heavy is an extra.
+"""
 
 import re
 from pathlib import Path
@@ -6,13 +10,13 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "src" / "pamdi" / "__init__.py").read_text()).group(1)
+VERSION = re.findall(r'__version__ = "(.+)"', (HERE / "src" / "pamdi" / "__init__.py").read_text(encoding="utf-8"))[0]
 
 ONNXRUNTIME = ["onnxruntime>=1.16"]
 TOOLS = ["onnx>=1.16", "rich>=13"]
 BROKER = ["amqtt>=0.11; python_version >= '3.10'"]
 DEMO = ONNXRUNTIME + TOOLS + BROKER
-TEST = ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6.100"]
+TEST = ONNXRUNTIME + ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6.100"]
 
 setup(
     name="pamdi",
@@ -26,24 +30,27 @@ setup(
     packages=find_packages("src"),
     package_data={
         "pamdi": ["py.typed"],
+        "pamdi.calibration": ["tables/*"],
+        "pamdi.demo": ["*.toml"],
         "pamdi.engines": ["models/*"],
     },
+    zip_safe=False,
     install_requires=[
+        "aiomqtt>=2.5,<3",
         "msgspec>=0.18",
         "numpy>=1.20",
-        "aiomqtt>=2.4,<3",
         "paho-mqtt>=2,<3",
-        "uvloop>=0.19",
         "tomli>=2; python_version < '3.11'",
+        "uvloop>=0.19",
     ],
     extras_require={
         "onnxruntime": ONNXRUNTIME,
         "tools": TOOLS,
         "broker": BROKER,
         "demo": DEMO,
-        "test": ONNXRUNTIME + TEST,
-        "dev": DEMO + TEST + ["ruff", "mypy", "import-linter"],
-        "train": ["torch", "scikit-learn", "onnxscript", "onnx"],
+        "test": TEST,
+        "dev": DEMO + TEST + ["import-linter>=2", "mypy>=1.10", "ruff>=0.5"],
+        "train": TOOLS + ["onnxscript", "scikit-learn", "torch"],
     },
     entry_points={"console_scripts": ["pamdi=pamdi.cli.main:main"]},
 )

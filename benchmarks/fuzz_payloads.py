@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from typing import List, Optional
 
+from tests.client.payload_mutations import mutated
+
 from pamdi.client.payloads import id_of, read_command, read_result, read_submission
 from pamdi.core.errors import BadInput
-from tests.client.payload_mutations import mutated
 
 READERS = (read_submission, read_result, read_command)
 

@@ -26,6 +26,7 @@ from pamdi.core.work import Visit
 
 ADMIT_S = 2.0  # without a word for so long, the submission is repeated
 CHECK_S = 5.0  # likewise for an admitted work without its end
+BACK_OFF_MAX = 4  # doublings of either
 WORKS_MAX = 10_000
 REMEMBERED_MAX = 100_000
 RETRIED = frozenset({"overloaded", "head_away", "journal_full", "stopping", "no_route", "unknown_source"})
@@ -48,13 +49,18 @@ class Answer(msgspec.Struct, frozen=True):
 class _Pending:
     """A work that this client keeps."""
 
-    __slots__ = ("admitted", "done", "payload", "refusals", "retry_at", "source", "until")
+    __slots__ = ("admitted", "done", "leaving", "patient_until", "payload", "refusals", "repeats", "retry_at", "source")
 
-    def __init__(self, source: str, payload: bytes, done: "asyncio.Future[Answer]", until: float) -> None:
-        self.source, self.payload, self.done, self.until = source, payload, done, until
+    def __init__(self, source: str, payload: bytes, done: "asyncio.Future[Answer]", patient_until: float) -> None:
+        self.source, self.payload, self.done, self.patient_until = source, payload, done, patient_until
         self.admitted = False
+        self.leaving = False  # a copy is on its way to the broker, and will get there
+        self.repeats = 0
         self.retry_at = 0.0
         self.refusals = 0
+
+    def left(self) -> None:
+        self.leaving = False
 
 
 class Client:
@@ -118,7 +124,8 @@ class Client:
         await self.watch(source)
         loop = asyncio.get_running_loop()
         payload = write_submission(id, inputs, gamma, deadline_s)
-        pending = _Pending(source, payload, loop.create_future(), loop.time() + timeout_s)
+        patient_until = loop.time() + min(timeout_s, self._retry_refused_s)
+        pending = _Pending(source, payload, loop.create_future(), patient_until)
         self._pending[key] = pending
         self._publish(pending)
         try:
@@ -129,13 +136,19 @@ class Client:
             self._pending.pop(key, None)
 
     def _publish(self, pending: _Pending) -> None:
-        pending.retry_at = asyncio.get_running_loop().time() + (CHECK_S if pending.admitted else ADMIT_S)
-        self._mqtt.publish(self._topics.source(pending.source, "submit"), pending.payload, 1)
+        """Each repeat waits longer than the one before; one copy at a time, so that a slow link is not made slower."""
+        wait_s = (CHECK_S if pending.admitted else ADMIT_S) * 2 ** min(pending.repeats, BACK_OFF_MAX)
+        pending.retry_at = asyncio.get_running_loop().time() + wait_s
+        if not pending.leaving:
+            pending.repeats += 1
+            topic = self._topics.source(pending.source, "submit")
+            pending.leaving = self._mqtt.publish(topic, pending.payload, 1, False, pending.left)
 
     def _connected(self) -> None:
         """A broker that was away may have lost submissions and answers alike: say everything again."""
         for pending in self._pending.values():
             if pending.retry_at:
+                pending.repeats = 0
                 self._publish(pending)
 
     async def _repeat(self) -> None:
@@ -165,6 +178,7 @@ class Client:
         if result.status == "admitted":
             if pending is not None and not pending.admitted:
                 pending.admitted = True
+                pending.repeats = 0
                 pending.retry_at = asyncio.get_running_loop().time() + CHECK_S
             return
         if result.status == "refused":
@@ -187,14 +201,11 @@ class Client:
         now = asyncio.get_running_loop().time()
         pending.refusals += 1
         again_s = result.retry_after_s or min(5.0, 0.2 * 2 ** min(pending.refusals, 5))
-        if result.reason in RETRIED and now + again_s < pending.until and self._may_retry(pending, now):
+        if result.reason in RETRIED and now + again_s < pending.patient_until:
+            pending.repeats = 0
             pending.retry_at = now + again_s
         else:
             self._finish(pending, result)
-
-    def _may_retry(self, pending: _Pending, now: float) -> bool:
-        """Whether the patience for refusals, which counts from the submission, is not used up."""
-        return self._retry_refused_s > 0 and pending.refusals <= self._retry_refused_s / 0.1
 
     def _finish(self, pending: _Pending, result: ResultJson) -> None:
         if not pending.done.done():

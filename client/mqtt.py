@@ -7,11 +7,12 @@ that dies in between gets it again. TCP_NODELAY is set because without it a QoS 
 """
 
 import asyncio
+import math
 import random
 import socket
 import ssl
 from collections import deque
-from typing import Any, Callable, Deque, Dict, NamedTuple, Optional, Set
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set
 
 import aiomqtt
 
@@ -31,6 +32,7 @@ class Outgoing(NamedTuple):
     qos: int
     retain: bool
     on_acknowledged: Optional[Callable[[], None]]
+    sequence: int = 0
 
 
 class Will(NamedTuple):
@@ -54,6 +56,8 @@ class Connection:
         self._on_message, self._on_connect = on_message, on_connect
         self._queue: Deque[Outgoing] = deque()
         self._in_flight: Set["asyncio.Task[None]"] = set()
+        self._unsent: List[Outgoing] = []  # was in flight when the connection was lost
+        self._sequence = 0
         self._subscriptions: Dict[str, int] = {}
         self._wake = asyncio.Event()
         self._client: Optional[aiomqtt.Client] = None
@@ -79,7 +83,8 @@ class Connection:
         if (qos == 0 and not self.connected.is_set()) or len(self._queue) >= QUEUE_MESSAGES_MAX:
             self.overflows += 1
             return False
-        self._queue.append(Outgoing(topic, payload, qos, retain, on_acknowledged))
+        self._sequence += 1
+        self._queue.append(Outgoing(topic, payload, qos, retain, on_acknowledged, self._sequence))
         self._wake.set()
         return True
 
@@ -147,6 +152,9 @@ class Connection:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+            # In the order of publishing: an older state must not come after a newer one.
+            self._queue.extendleft(sorted(self._unsent, key=lambda message: message.sequence, reverse=True))
+            self._unsent.clear()
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -171,14 +179,18 @@ class Connection:
             task.exception()
 
     async def _publish(self, client: aiomqtt.Client, message: Outgoing) -> None:
+        """No time limit for the acknowledgement: the library keeps the message, so a second copy would only add to
+        what a slow link has to carry. A broker that is dead is found by the keep-alive."""
         try:
             if message.qos < 0:
                 await client.subscribe(message.topic, self._subscriptions.get(message.topic, 1))
             else:
-                await client.publish(message.topic, message.payload, message.qos, message.retain)
+                await client.publish(message.topic, message.payload, message.qos, message.retain, timeout=math.inf)
         except BaseException:
-            if message.qos != 0:
+            if message.qos < 0:
                 self._queue.appendleft(message)
+            elif message.qos > 0:
+                self._unsent.append(message)
             raise
         if message.on_acknowledged is not None:
             message.on_acknowledged()

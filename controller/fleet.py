@@ -1,19 +1,27 @@
 """fleet.toml: devices, links, models and sources, as typed values. ``controller.toml`` shares its tables.
 
 Units: seconds, bytes, hertz. Unknown keys are errors. Links go both ways unless ``one_way``; ``[[mesh]]`` is a
-shorthand for every pair of its devices that has no link of its own.
+shorthand for every pair of its devices that has no link of its own. Whoever writes such a file by hand errs in it:
+everything is checked before anything is done with it, and every complaint says what, where, and how to mend it.
 """
 
+from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import msgspec
 
 from pamdi.client.toml_file import read_toml
+from pamdi.core.allocation import SourceSpec
 from pamdi.core.errors import ConfigError
+from pamdi.core.topics import valid_id
+
+Unit = Tuple[str, int]  # a model's id and the number of one of its units
 
 
 class DeviceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``memory_bytes``: for engines; ``overhead_s``: added to every visit."""
+
     id: str
     type: str
     memory_bytes: int
@@ -32,6 +40,8 @@ class LinkEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class MeshEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``devices``: a list of ids, or "all"."""
+
     devices: Union[str, List[str]]
     rate_bytes_per_s: float
     delay_s: float = 0.0
@@ -40,36 +50,22 @@ class MeshEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``bytes``: what enters each unit, then the output; ``seconds``: per device type, per unit."""
+    """``bytes``: what enters each unit, then the output; ``memory``: bytes to hold each unit; ``seconds``: per device
+    type, per unit. ``table`` names a calibration table instead."""
 
     id: str
-    units: List[str]
-    bytes: List[int]
-    memory: List[int]
-    seconds: Dict[str, List[float]]
+    units: List[str] = []
+    bytes: List[int] = []
+    memory: List[int] = []
+    seconds: Dict[str, List[float]] = {}
+    table: Optional[str] = None
 
 
-class SourceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """See ``pamdi.core.allocation.SourceSpec``."""
+class SourceEntry(SourceSpec, frozen=True, forbid_unknown_fields=True):
+    """A :class:`SourceSpec` as a person writes it: a mistyped key is an error."""
 
-    id: str
-    model: str
-    device: str
-    gamma: float = 1.0
-    alpha: float = 1.0
-    rate_hz: float = 1.0
-    deadline_s: Optional[float] = None
-    age_s_max: Optional[float] = None
-    gamma_max: Optional[float] = None
-    queue_works_max: int = 1000
-    attempts_max: int = 3
-    replay_after_s: float = 5.0
-    durability: str = "memory"
-
-
-class LinkRate(msgspec.Struct, frozen=True):
-    rate_bytes_per_s: float
-    delay_s: float
+    def spec(self) -> SourceSpec:
+        return SourceSpec(**msgspec.structs.asdict(self))
 
 
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,49 +85,107 @@ def read_fleet(path: Path) -> Fleet:
 
 
 def check_fleet(fleet: Fleet, where: str) -> None:
+    """Raises ConfigError for the first thing that cannot be."""
+    check_ids("device", [device.id for device in fleet.device], where)
+    check_ids("model", [model.id for model in fleet.model], where)
+    for device in fleet.device:
+        _check_device(device, where)
     devices = {device.id for device in fleet.device}
-    models = {model.id: model for model in fleet.model}
+    check_links(fleet.link, fleet.mesh, where)
+    for link in fleet.link:
+        for id in (link.from_, link.to):
+            _must_know("device", id, devices, f"{where}: link {link.from_} -> {link.to}")
+    for mesh in fleet.mesh:
+        for id in [] if isinstance(mesh.devices, str) else mesh.devices:
+            _must_know("device", id, devices, f"{where}: mesh")
     for model in fleet.model:
         check_model(model, where)
-    for source in fleet.source:
-        if source.model not in models:
-            raise ConfigError(f"{where}: source {source.id}: no model {source.model!r}: add a [[model]] with that id")
-        if source.device not in devices:
-            raise ConfigError(
-                f"{where}: source {source.id}: no device {source.device!r}: add a [[device]] with that id"
-            )
-        if not source.gamma > 0 or not 0 < source.alpha <= 1 or not source.rate_hz > 0:
-            raise ConfigError(f"{where}: source {source.id}: gamma and rate_hz must be positive, alpha in (0, 1]")
-    for device in fleet.device:
-        for model in fleet.model:
+        for device in fleet.device:
             if device.type not in model.seconds:
                 raise ConfigError(f"{where}: model {model.id} has no seconds for device type {device.type}: add them")
+    check_sources(fleet.source, {model.id for model in fleet.model}, where)
+    for source in fleet.source:
+        _must_know("device", source.device, devices, f"{where}: source {source.id}")
+    if not 0 <= fleet.loss_penalty_s < float("inf"):
+        raise ConfigError(f"{where}: loss_penalty_s is {fleet.loss_penalty_s}: it must be 0 or more, and finite")
 
 
 def check_model(model: ModelEntry, where: str) -> None:
+    if model.table is not None:
+        raise ConfigError(
+            f"{where}: model {model.id}: there is no calibration table {model.table!r}: "
+            "write units, bytes, memory and [model.seconds] instead"
+        )
     count = len(model.units)
     if not count or len(model.bytes) != count + 1 or len(model.memory) != count:
         raise ConfigError(
             f"{where}: model {model.id}: {count} units need {count + 1} bytes and {count} memory, "
             f"there are {len(model.bytes)} and {len(model.memory)}"
         )
+    if min(model.bytes) < 0 or min(model.memory) < 0:
+        raise ConfigError(f"{where}: model {model.id}: a negative size in bytes or memory: sizes are 0 or more")
+    if not model.seconds:
+        raise ConfigError(f"{where}: model {model.id}: [model.seconds] is empty: one list of {count} per device type")
     for kind, seconds in model.seconds.items():
-        if len(seconds) != count or not all(s > 0 for s in seconds):
-            raise ConfigError(f"{where}: model {model.id}: seconds of {kind} must be {count} positive numbers")
+        if len(seconds) != count or not all(0 < s < float("inf") for s in seconds):
+            raise ConfigError(
+                f"{where}: model {model.id}: seconds of {kind} must be {count} positive numbers, one per unit"
+            )
 
 
-def link_rates(devices: List[str], links: List[LinkEntry], meshes: List[MeshEntry]) -> Dict[Tuple[str, str], LinkRate]:
-    """Directed links by (from, to)."""
-    rates: Dict[Tuple[str, str], LinkRate] = {}
+def check_links(links: Sequence[LinkEntry], meshes: Sequence[MeshEntry], where: str) -> None:
     for link in links:
-        rate = LinkRate(link.rate_bytes_per_s, link.delay_s)
-        rates[link.from_, link.to] = rate
-        if not link.one_way:
-            rates[link.to, link.from_] = rate
+        name = f"{where}: link {link.from_} -> {link.to}"
+        if link.from_ == link.to:
+            raise ConfigError(f"{name}: a device needs no link to itself: remove it")
+        _check_rate(link, name)
+    pairs = Counter((link.from_, link.to) for link in links)
+    pairs.update((link.to, link.from_) for link in links if not link.one_way)
+    for (a, b), count in sorted(pairs.items()):
+        if count > 1:
+            raise ConfigError(f"{where}: link {a} -> {b} is declared {count} times: keep one, or set one_way = true")
     for mesh in meshes:
-        members = devices if mesh.devices == "all" else mesh.devices
-        for a in members:
-            for b in members:
-                if a != b:
-                    rates.setdefault((a, b), LinkRate(mesh.rate_bytes_per_s, mesh.delay_s))
-    return rates
+        if isinstance(mesh.devices, str) and mesh.devices != "all":
+            raise ConfigError(f'{where}: mesh: devices = {mesh.devices!r}: write a list of ids, or "all"')
+        _check_rate(mesh, f"{where}: mesh of {mesh.devices if isinstance(mesh.devices, str) else len(mesh.devices)}")
+
+
+def check_sources(sources: Sequence[SourceEntry], models: Iterable[str], where: str) -> None:
+    check_ids("source", [source.id for source in sources], where)
+    for source in sources:
+        _must_know("model", source.model, models, f"{where}: source {source.id}")
+        if not valid_id(source.device):
+            raise ConfigError(f"{where}: source {source.id}: device {source.device!r} is not an id: {_ID_RULE}")
+        if not 0 < source.gamma < float("inf") or not 0 < source.rate_hz < float("inf"):
+            raise ConfigError(f"{where}: source {source.id}: gamma and rate_hz must be positive and finite")
+
+
+def check_ids(what: str, ids: Sequence[str], where: str) -> None:
+    for id, count in Counter(ids).items():
+        if not valid_id(id):
+            raise ConfigError(f"{where}: {what} id {id!r}: {_ID_RULE}")
+        if count > 1:
+            raise ConfigError(f"{where}: {count} [[{what}]] tables have the id {id!r}: rename all but one")
+
+
+_ID_RULE = "use letters, digits, _ . -, at most 64"
+
+
+def _check_device(device: DeviceEntry, where: str) -> None:
+    if device.memory_bytes < 0 or not 0 <= device.overhead_s < float("inf"):
+        raise ConfigError(f"{where}: device {device.id}: memory_bytes and overhead_s must be 0 or more")
+    if not 0 <= device.fail_probability < 1:
+        raise ConfigError(f"{where}: device {device.id}: fail_probability must be in [0, 1)")
+
+
+def _check_rate(link: "LinkEntry | MeshEntry", name: str) -> None:
+    if not 0 < link.rate_bytes_per_s < float("inf") or not 0 <= link.delay_s < float("inf"):
+        raise ConfigError(f"{name}: rate_bytes_per_s must be positive, delay_s 0 or more, both finite")
+    if not 0 <= link.fail_probability < 1:
+        raise ConfigError(f"{name}: fail_probability must be in [0, 1)")
+
+
+def _must_know(what: str, id: str, known: Iterable[str], where: str) -> None:
+    if id not in known:
+        declared = ", ".join(sorted(known)) or "none"
+        raise ConfigError(f"{where}: no {what} {id!r}: declared are {declared}; add a [[{what}]] with that id")

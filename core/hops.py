@@ -131,6 +131,8 @@ class Hops:
         if model is None or segment.stop >= model.units:
             return
         key = held.key._replace(boundary=segment.stop)
+        if key in self._holdings:
+            return
         view = waiting(held, self._klass(held))._replace(boundary=segment.stop, continuing=True)
         entering = model.bytes[segment.first] or 1
         nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
@@ -146,8 +148,14 @@ class Hops:
         started_at = self.compute.started_at
         self.compute.finish()
         self._slots.measured(segment, event.compute_s)
-        if held.key not in self._holdings:
+        if self._holdings.get(held.key) is not held:
             self._context.note("results_of_ended_works")
+            return
+        following = held.key._replace(boundary=segment.stop)
+        if following in self._holdings:  # the same work came here by another way, and is further on
+            self._context.note("duplicates_suppressed")
+            self._tell_upstream(held)
+            self._forget(held)
             return
         visit = Visit(
             segment.first, segment.stop, self._context.device, started_at - held.arrived, event.compute_s,
@@ -156,7 +164,7 @@ class Hops:
         held.path += (visit,)
         held.payload, held.nbytes = event.payload, event.nbytes
         held.transfer_s, held.arrived, held.continuing = 0.0, self._context.now, True
-        self._holdings.rekey(held, held.key._replace(boundary=segment.stop))
+        self._holdings.rekey(held, following)
         model = self._context.models.get(held.model)
         if model is not None and segment.stop >= model.units:
             self._answer(held)
@@ -173,9 +181,11 @@ class Hops:
     def inference_failed(self, detail: str) -> None:
         """The segment could not run on this input. Another device may do better; an input that no device can run
         must not be tried for ever."""
-        held = self.compute.finish()
-        if held is not None and held.key in self._holdings:
-            self.asking_withdraw_next(held)
+        held, segment = self.compute.running, self.compute.segment
+        self.compute.finish()
+        if held is not None and segment is not None:
+            self.asking.withdraw(held.key._replace(boundary=segment.stop))
+        if held is not None and self._holdings.get(held.key) is held:
             self._context.note("inferences_failed", f"{held.key.work}: {detail}")
             self._again(held, detail)
 
@@ -325,10 +335,10 @@ class Hops:
         self._leaving.pop(held.key, None)
         self.compute.drop(held)
         self.asking.withdraw(held.key)
-        self.asking_withdraw_next(held)
+        self._withdraw_next(held)
         self._holdings.remove(held)
 
-    def asking_withdraw_next(self, held: Held) -> None:
+    def _withdraw_next(self, held: Held) -> None:
         """Give back what was asked early for a running work."""
         if self.compute.running is held and self.compute.segment is not None:
             self.asking.withdraw(held.key._replace(boundary=self.compute.segment.stop))

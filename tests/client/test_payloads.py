@@ -2,7 +2,7 @@
 
 import json
 import random
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pamdi.client.payloads import (
+    Arrays,
     check_inputs,
     digest_of,
     id_of,
@@ -95,7 +96,8 @@ def test_a_lie_is_refused_with_its_reason(changes: Dict[str, Any], reason: Reaso
 @pytest.mark.parametrize(
     "payload",
     [
-        b"", b"null", b"5", b"{", b"\xff\xfe\x00", b'{"id":"a"}', b"[" * 100_000, b'{"id":"a","inputs":' + b'{"x":' * 100_000,
+        b"", b"null", b"5", b"{", b"\xff\xfe\x00", b'{"id":"a"}', b"[" * 100_000,
+        b'{"id":"a","inputs":' + b'{"x":' * 100_000,
         b'{"id":"a","new":' + b"[" * 100_000 + b"]" * 100_000 + b',"inputs":{}}',
     ],
 )  # fmt: skip
@@ -118,7 +120,7 @@ def test_the_same_input_has_the_same_digest_whatever_the_order_of_its_names() ->
 
 def test_another_name_dtype_shape_or_byte_is_another_digest() -> None:
     array = np.zeros((2, 2), "float32")
-    others = [{"b": array}, {"a": array.view("int32")}, {"a": array.reshape(4)}, {"a": array + 1}]
+    others: List[Arrays] = [{"b": array}, {"a": array.view("int32")}, {"a": array.reshape(4)}, {"a": array + 1}]
     assert len({digest_of({"a": array}), *(digest_of(other) for other in others)}) == 5
 
 

@@ -1,0 +1,87 @@
+"""Who can reach whom: directed links, looked up on demand, and the path where there is no direct link.
+
+A link of its own beats a mesh, an earlier mesh beats a later one. Without a direct link the path is the one with the
+fewest links, among equals the one whose list of device ids comes first in lexicographic order (``allocation.md``).
+Nothing is spread out in advance, because a mesh of 1,000 devices has a million links.
+"""
+
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+
+from pamdi.controller.fleet import Fleet, LinkEntry, MeshEntry
+
+Server = Tuple[str, ...]
+Path = Tuple["Link", ...]
+
+
+class Link(NamedTuple):
+    """One directed link. ``server`` is what serves its frames: the link itself, or the medium it shares."""
+
+    a: str
+    b: str
+    rate_bytes_per_s: float
+    delay_s: float
+    fail_probability: float
+    server: Server
+
+
+class Network:
+    def __init__(self, fleet: Fleet) -> None:
+        self._ids = sorted(device.id for device in fleet.device)
+        known = frozenset(self._ids)
+        self._own: Dict[Tuple[str, str], LinkEntry] = {}
+        for link in fleet.link:
+            self._own[link.from_, link.to] = link
+            if not link.one_way:
+                self._own[link.to, link.from_] = link
+        self._meshes: List[Tuple[FrozenSet[str], MeshEntry]] = [
+            (known if isinstance(mesh.devices, str) else known & frozenset(mesh.devices), mesh) for mesh in fleet.mesh
+        ]
+        self._links: Dict[Tuple[str, str], Optional[Link]] = {}
+        self._paths: Dict[Tuple[str, str], Optional[Path]] = {}
+
+    def link(self, a: str, b: str) -> Optional[Link]:
+        """The direct link from ``a`` to ``b``, if there is one."""
+        if (a, b) not in self._links:
+            self._links[a, b] = self._find(a, b)
+        return self._links[a, b]
+
+    def path(self, a: str, b: str) -> Optional[Path]:
+        """The links from ``a`` to ``b``: empty when they are one device, None when there is no way."""
+        if (a, b) not in self._paths:
+            self._paths[a, b] = self._walk(a, b)
+        return self._paths[a, b]
+
+    def neighbours(self, id: str) -> List[Link]:
+        """The direct links that leave ``id``, by id of who is reached."""
+        links = (self.link(id, other) for other in self._ids)
+        return [link for link in links if link is not None]
+
+    def _find(self, a: str, b: str) -> Optional[Link]:
+        if a == b:
+            return None
+        found: "LinkEntry | MeshEntry | None" = self._own.get((a, b))
+        if found is None:
+            found = next((mesh for members, mesh in self._meshes if a in members and b in members), None)
+        if found is None:
+            return None
+        server = ("link", a, b) if found.medium is None else ("medium", found.medium)
+        return Link(a, b, found.rate_bytes_per_s, found.delay_s, found.fail_probability, server)
+
+    def _walk(self, a: str, b: str) -> Optional[Path]:
+        direct = self.link(a, b)
+        if a == b or direct is not None:
+            return () if direct is None else (direct,)
+        # Layers from ``a``; each device is reached first by the lexicographically first of its shortest lists,
+        # because a layer is kept in the order of those lists and its members' neighbours in the order of ids.
+        reached, layer = {a: ()}, [a]  # type: Dict[str, Path], List[str]
+        while layer:
+            following: List[str] = []
+            for device in layer:
+                for link in self.neighbours(device):
+                    if link.b not in reached:
+                        reached[link.b] = (*reached[device], link)
+                        following.append(link.b)
+            if b in reached:
+                return reached[b]
+            layer = following
+        return None

@@ -1,0 +1,213 @@
+"""One connection that outlives its broker: what was said is said again, and nothing acknowledged is forgotten."""
+
+import asyncio
+import contextlib
+import functools
+import struct
+import time
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, List, Tuple
+
+import pytest
+
+from pamdi.client import mqtt
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.mqtt import Connection, Will
+from pamdi.core.errors import ConfigError
+from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
+
+WAIT_S = 15.0
+needs_mosquitto = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed here")
+
+
+class Ear:
+    """Keeps what a connection hears."""
+
+    def __init__(self) -> None:
+        self.heard: List[Tuple[str, bytes, bool]] = []
+
+    def __call__(self, topic: str, payload: bytes, retained: bool) -> None:
+        self.heard.append((topic, payload, retained))
+
+    @property
+    def payloads(self) -> List[bytes]:
+        return [payload for _, payload, _ in self.heard]
+
+
+async def until(true: Callable[[], Any], within_s: float = WAIT_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def kept(connection: Connection) -> AsyncIterator[Connection]:
+    task = asyncio.ensure_future(connection.run())
+    try:
+        yield connection
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_published_is_heard_and_acknowledged_in_order(broker: RunningBroker) -> None:
+    ear = Ear()
+    acknowledged: List[int] = []
+    config = BrokerConfig(broker.url)
+    async with kept(Connection(config, "listener", ear)) as listener, kept(Connection(config, "speaker", Ear())) as two:
+        listener.subscribe("a/b")
+        await until(listener.connected.is_set)
+        await until(two.connected.is_set)
+        for number in range(100):
+            two.publish("a/b", b"%d" % number, 1, False, functools.partial(acknowledged.append, number))
+        await until(lambda: len(ear.heard) >= 100 and len(acknowledged) == 100)
+    assert ear.payloads == [b"%d" % number for number in range(100)]
+    assert acknowledged == list(range(100))
+
+
+async def test_messages_and_subscriptions_survive_the_brokers_death(broker: RunningBroker) -> None:
+    ear = Ear()
+    connects: List[int] = []
+    config = BrokerConfig(broker.url)
+    listener = Connection(config, "listener", ear, lambda: connects.append(1))
+    listener.subscribe("a")
+    async with kept(listener), kept(Connection(config, "speaker", Ear())) as speaker:
+        await until(lambda: listener.connected.is_set() and speaker.connected.is_set())
+        broker.kill()
+        await until(lambda: not listener.connected.is_set() and not speaker.connected.is_set())
+        for number in range(50):
+            assert speaker.publish("a", b"%d" % number)
+        assert not speaker.publish("a", b"of the moment", 0)
+        # The listener must be there first: a clean session hears nothing of the time before.
+        broker.start()
+        await until(lambda: listener.connected.is_set() and speaker.connected.is_set(), 30.0)
+        speaker.publish("a", b"last")
+        await until(lambda: b"last" in ear.payloads, 30.0)
+    assert len(connects) == 2
+    assert b"of the moment" not in ear.payloads
+
+
+@needs_mosquitto
+async def test_every_acknowledgement_is_true_whenever_the_broker_dies(tmp_path: Path) -> None:
+    """Killed in the middle of a stream, with persistence off: each message is acknowledged once, none is forgotten."""
+    with running(start_mosquitto(tmp_path)) as broker:
+        acknowledged: List[int] = []
+        async with kept(Connection(BrokerConfig(broker.url), "speaker", Ear())) as speaker:
+            await until(speaker.connected.is_set)
+            for number in range(3000):
+                speaker.publish("a", bytes(2000), 1, False, functools.partial(acknowledged.append, number))
+            await until(lambda: len(acknowledged) > 100)
+            broker.restart()
+            await until(lambda: len(acknowledged) >= 3000, 30.0)
+            assert await speaker.drain(5.0)
+    assert sorted(acknowledged) == list(range(3000))
+
+
+@needs_mosquitto
+async def test_the_will_speaks_for_a_connection_that_dies_and_not_for_one_that_says_goodbye(tmp_path: Path) -> None:
+    with running(start_mosquitto(tmp_path)) as broker:
+        ear, config = Ear(), BrokerConfig(broker.url)
+        async with kept(Connection(config, "listener", ear)) as listener:
+            listener.subscribe("state")
+            await until(listener.connected.is_set)
+            async with kept(Connection(config, "device", Ear(), will=Will("state", b"offline"))) as device:
+                await until(device.connected.is_set)
+                device.publish("state", b"stopped", 1, True)
+                assert await device.drain(5.0)
+            await until(lambda: b"stopped" in ear.payloads)
+            async with kept(Connection(config, "device", Ear(), will=Will("state", b"offline"))) as first:
+                await until(first.connected.is_set)
+                async with kept(Connection(config, "device", Ear())):  # takes the id over: the first is cut off
+                    await until(lambda: ear.payloads[-1:] == [b"offline"])
+    assert ear.payloads[:2] == [b"stopped", b"offline"]
+
+
+async def test_a_broker_that_is_not_there_is_waited_for_and_said_once(tmp_path: Path) -> None:
+    lines: List[str] = []
+    connection = Connection(BrokerConfig(f"mqtt://127.0.0.1:{free_port()}"), "early", Ear(), log=lines.append)
+    async with kept(connection):
+        await until(lambda: lines)
+        await asyncio.sleep(0.6)  # some attempts later
+    assert len(lines) == 1
+    assert "trying again" in lines[0]
+
+
+@needs_mosquitto
+async def test_a_wrong_password_is_told(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("wrong\n")
+    lines: List[str] = []
+    with running(start_mosquitto(tmp_path, users={"gate": "right"})) as broker:
+        config = BrokerConfig(broker.url, user="gate", password_file=str(password))
+        async with kept(Connection(config, "c", Ear(), log=lines.append)):
+            await until(lambda: lines)
+        password.write_text("right\n")
+        async with kept(Connection(config, "c", Ear())) as connection:
+            await until(connection.connected.is_set)
+    assert "uthori" in lines[0]
+
+
+class HalfDeadBroker:
+    """Accepts connections and subscriptions, and never acknowledges a message: it only counts them."""
+
+    def __init__(self) -> None:
+        self.published = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                kind = (await reader.readexactly(1))[0] >> 4
+                length, shift = 0, 0
+                while True:
+                    byte = (await reader.readexactly(1))[0]
+                    length |= (byte & 127) << shift
+                    shift += 7
+                    if byte < 128:
+                        break
+                await reader.readexactly(length)
+                self.published += kind == 3
+                if kind == 1:
+                    writer.write(struct.pack("BBBB", 0x20, 2, 0, 0))
+        writer.close()
+
+
+async def test_a_slow_acknowledgement_does_not_send_the_message_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow uplink an acknowledgement takes long; each repeat would make it longer."""
+    monkeypatch.setattr(mqtt, "CALL_S_MAX", 0.2)
+    broker = HalfDeadBroker()
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with kept(Connection(BrokerConfig(f"mqtt://127.0.0.1:{port}"), "c", Ear())) as connection:
+        await until(connection.connected.is_set)
+        connection.publish("a", b"once")
+        await until(lambda: broker.published)
+        await asyncio.sleep(1.0)  # five time limits
+        assert broker.published == 1
+    server.close()
+    await server.wait_closed()
+
+
+async def test_what_was_in_flight_goes_again_in_its_order() -> None:
+    broker = HalfDeadBroker()
+    server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with kept(Connection(BrokerConfig(f"mqtt://127.0.0.1:{port}"), "c", Ear())) as connection:
+        await until(connection.connected.is_set)
+        for number in range(12):
+            connection.publish("a", b"%d" % number)
+        await until(lambda: broker.published == 12)
+    server.close()
+    await server.wait_closed()
+    assert [message.payload for message in connection._queue] == [b"%d" % number for number in range(12)]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1883", "http://broker", "mqtt://", "mqtt://h:99999", "mqtt://u:p@h"])
+def test_what_is_not_a_brokers_address_is_told(url: str) -> None:
+    with pytest.raises(ConfigError, match="mqtt://"):
+        BrokerConfig(url).address()
+
+
+def test_ports_have_their_defaults() -> None:
+    assert BrokerConfig("mqtt://h").address() == ("h", 1883, False)
+    assert BrokerConfig("mqtts://h").address() == ("h", 8883, True)

@@ -1,0 +1,180 @@
+"""The journal keeps its word: what it reported as written is there after any death of the process."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import pytest
+
+from pamdi.core.events import JournalRefused, JournalWritten, Restored
+from pamdi.core.instructions import JournalAttempt, JournalFinal, JournalForget, JournalOpen
+from pamdi.core.work import Visit, WorkId
+from pamdi.daemon import journal as journal_module
+from pamdi.daemon.journal import Journal
+
+ROOT = Path(__file__).resolve().parents[2]
+PATH = (Visit(0, 2, "a", 0.1, 0.2, 0.0), Visit(2, 3, "b", 0.0, 0.1, 0.05))
+
+
+def work(id: str) -> WorkId:
+    return WorkId("gate", id)
+
+
+def opened(id: str, durable: bool = False, count: int = 4, left_s: Optional[float] = None) -> JournalOpen:
+    payload = {"x": np.arange(count, dtype="float32"), "mask": np.array([True, False])}
+    return JournalOpen(work(id), f"digest of {id}", payload, 0.0, 2.0, left_s, durable)
+
+
+def ended(id: str, durable: bool = False) -> JournalFinal:
+    payload = {"logits": np.ones((1, 3), "float32")}
+    return JournalFinal(work(id), f"digest of {id}", "answered", "", "", 0.25, PATH, payload, durable)
+
+
+class Life:
+    """One life of a process with a journal."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events: List[Any] = []
+        self.lines: List[str] = []
+        self.journal = Journal(folder / "run", folder / "state", self.events.append, self.lines.append)
+        self.restored: Restored = self.journal.restore()
+        self.journal.start()
+
+    def put(self, *records: Any) -> "Life":
+        for record in records:
+            self.journal.put(record)
+        return self
+
+    def end(self) -> "Life":
+        self.journal.stop()
+        return self
+
+
+def restored(folder: Path) -> Restored:
+    return Life(folder).end().restored
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_an_open_work_comes_back_whole(tmp_path: Path, durable: bool) -> None:
+    life = Life(tmp_path).put(opened("w1", durable, left_s=5.0), JournalAttempt(work("w1"), 2)).end()
+    assert life.events == [JournalWritten(work("w1"), False)]
+    (record,) = restored(tmp_path).open
+    assert (record.work, record.digest, record.attempt, record.gamma) == (work("w1"), "digest of w1", 2, 2.0)
+    assert record.nbytes == 18
+    assert np.array_equal(record.payload["x"], np.arange(4, dtype="float32"))
+    assert record.payload["mask"].tolist() == [True, False]
+    assert 0 <= record.age_s < 60
+    assert record.left_s is not None
+    assert 0 < record.left_s <= 5.0
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_an_end_replaces_the_input_and_comes_back_with_its_path(tmp_path: Path, durable: bool) -> None:
+    life = Life(tmp_path).put(opened("w1", durable), ended("w1", durable)).end()
+    assert life.events == [JournalWritten(work("w1"), False), JournalWritten(work("w1"), True)]
+    back = restored(tmp_path)
+    assert back.open == ()
+    (record,) = back.final
+    assert (record.status, record.latency_s, record.path, record.delivered) == ("answered", 0.25, PATH, False)
+    assert record.payload["logits"].tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_an_end_goes_where_its_work_is_though_the_source_has_become_durable(tmp_path: Path) -> None:
+    Life(tmp_path).put(opened("w1", durable=False), ended("w1", durable=True)).end()
+    Life(tmp_path).put(opened("w2", durable=True), ended("w2", durable=False)).end()
+    back = restored(tmp_path)
+    assert back.open == ()
+    assert sorted(record.work.id for record in back.final) == ["w1", "w2"]
+
+
+def test_a_failure_has_no_outputs(tmp_path: Path) -> None:
+    failed = JournalFinal(work("w1"), "d", "failed", "deadline", "too late", 1.0, (), None, False)
+    Life(tmp_path).put(opened("w1"), failed).end()
+    (record,) = restored(tmp_path).final
+    assert (record.status, record.reason, record.detail, record.payload) == ("failed", "deadline", "too late", None)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_was_delivered_is_known_as_delivered_even_a_life_later(tmp_path: Path, durable: bool) -> None:
+    Life(tmp_path).put(opened("w1", durable), ended("w1", durable)).end()
+    Life(tmp_path).put(work("w1")).end()
+    assert [record.delivered for record in restored(tmp_path).final] == [True]
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_is_forgotten_does_not_come_back(tmp_path: Path, durable: bool) -> None:
+    Life(tmp_path).put(opened("w1", durable), opened("w2", durable)).end()
+    Life(tmp_path).put(JournalForget(work("w1"))).end()
+    assert [record.work.id for record in restored(tmp_path).open] == ["w2"]
+
+
+def test_a_clock_that_went_back_makes_no_age_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Life(tmp_path).put(opened("w1", True, left_s=5.0), opened("w2"), ended("w2")).end()
+    monkeypatch.setattr(journal_module, "boot_time", lambda: 1.0)  # as after a reboot
+    back = restored(tmp_path)
+    assert [record.age_s for record in back.open] == [0.0]
+    assert [record.age_s for record in back.final] == [0.0]
+
+
+def test_a_full_disk_refuses_the_work_and_later_takes_the_next(tmp_path: Path) -> None:
+    life = Life(tmp_path).put(opened("small")).end()
+    life = Life(tmp_path)
+    database = life.journal._memory._db
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.execute(f"PRAGMA max_page_count={pages + 4}")
+    life.put(opened("large", count=200_000), opened("also small"))
+    wait_for(life, 2)
+    database.execute("PRAGMA max_page_count=1000000")
+    life.put(opened("next", count=200_000)).end()
+    verdicts = {event.work.id: type(event) for event in life.events}
+    assert verdicts == {"large": JournalRefused, "also small": JournalWritten, "next": JournalWritten}
+    assert {record.work.id for record in restored(tmp_path).open} == {"small", "also small", "next"}
+
+
+def wait_for(life: Life, events: int) -> None:
+    deadline = time.monotonic() + 10
+    while len(life.events) < events:
+        assert time.monotonic() < deadline, life.events
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("file", ["run/journal.sqlite", "state/journal.sqlite"])
+def test_a_damaged_file_is_moved_aside_with_one_line(tmp_path: Path, file: str) -> None:
+    Life(tmp_path).put(opened("w1"), opened("w2", True)).end()
+    (tmp_path / file).write_bytes(b"not a database " * 1000)
+    life = Life(tmp_path).put(opened("w3")).end()
+    assert len(life.lines) == 1
+    assert "moved" in life.lines[0]
+    assert len(life.restored.open) == 1
+    assert life.events == [JournalWritten(work("w3"), False)]
+    assert "w3" in {record.work.id for record in restored(tmp_path).open}
+
+
+@pytest.mark.parametrize("durability", ["memory", "disk"])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_reported_written_survives_a_kill_at_any_moment(tmp_path: Path, durability: str, seed: int) -> None:
+    command = [sys.executable, "-m", "tests.daemon.journal_writer", str(tmp_path / "run"), str(tmp_path / "state")]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
+    writer = subprocess.Popen([*command, durability], stdout=subprocess.PIPE, env=environment, cwd=str(ROOT))
+    assert writer.stdout is not None
+    said = [writer.stdout.readline()]  # it has begun
+    time.sleep(random.Random(seed).uniform(0.0, 0.3))
+    writer.send_signal(signal.SIGKILL)
+    said += writer.stdout.read().splitlines(keepends=True)
+    writer.wait()
+    writer.stdout.close()
+    told = [line.decode().split() for line in said if line.endswith(b"\n")]
+    assert {verdict for verdict, _, _ in told} == {"written"}
+    back = restored(tmp_path)
+    final = {record.work.id: record for record in back.final}
+    present: Dict[str, Any] = {**{record.work.id: record for record in back.open}, **final}
+    missing = [id for _, id, kind in told if id not in present or (kind == "final" and id not in final)]
+    assert missing == [], f"seed {seed}"
+    wrong = [id for id, record in present.items() if record.payload["x"].tolist() != [int(id)] * 500]
+    assert wrong == []
