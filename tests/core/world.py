@@ -67,7 +67,7 @@ class World:
         self._heap: List[Tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.devices: Dict[str, Device] = {}
-        self.instances: Dict[str, int] = {device: 0 for device in settings.devices}
+        self.instances: Dict[str, int] = dict.fromkeys(settings.devices, 0)
         self.journals: Dict[str, Dict[WorkId, Any]] = {device: {} for device in settings.devices}
         self.links: Dict[Tuple[str, str], int] = {}
         self.link_free: Dict[Tuple[str, str], float] = {}
@@ -79,6 +79,7 @@ class World:
         self.counters: Dict[str, int] = {}
         self.cut: set = set()  # type: ignore[type-arg]
         self.trace: List[str] = []
+        self.grants: set = set()  # type: ignore[type-arg]
         for device in settings.devices:
             self.start(device)
 
@@ -107,9 +108,9 @@ class World:
         self.instances[id] += 1
         self.running[id] = None
         self.devices[id] = Device(id, self.settings.limits)
-        opened, final = [], []
-        for work, entry in self.journals[id].items():
-            (opened if isinstance(entry, ev.OpenRecord) else final).append(entry)
+        entries = list(self.journals[id].values())
+        opened = [entry for entry in entries if isinstance(entry, ev.OpenRecord)]
+        final = [entry for entry in entries if isinstance(entry, ev.FinalRecord)]
         self.feed(id, ev.Restored(tuple(opened), tuple(final)))
         self.feed(id, ev.AllocationReceived(self.allocation(id)))
         for other in self.settings.devices:
@@ -240,6 +241,7 @@ class World:
         life = self.links.get((id, i.peer), 0)
         if i.peer not in self.devices or frozenset((id, i.peer)) in self.cut:
             return
+        self._check_grant(id, i)
         message = ms.decode(ms.encode(i.message))
         nbytes = self.settings.nbytes if i.payload is not None else 0
         start = max(self.now, self.link_free.get((id, i.peer), 0.0)) if nbytes else self.now
@@ -256,6 +258,7 @@ class World:
 
     def _do_Infer(self, id: str, i: ins.Infer) -> None:
         assert self.running[id] is None, "two segments in the air"
+        self._check_first(id, i)
         kind, work, boundary = i.payload
         assert boundary == i.segment.first == i.key.boundary and work == i.key.work, "the payload is not the key's"
         self.running[id] = (i.key, i.urgency)
@@ -325,6 +328,24 @@ class World:
         assert device.holdings.backup_bytes == sum(h.nbytes for h in device.holdings.all() if h.place == "backup")
         running = device.hops.compute.running
         assert (running is None) == (self.running[id] is None or False), "core and executor disagree"
+
+    def _check_grant(self, id: str, i: ins.Send) -> None:
+        """Nothing is sent without a grant: every tensor follows a CTC for its key that was not used before."""
+        if isinstance(i.message, ms.Ctc):
+            self.grants.add((i.peer, id, i.message.key))
+        elif isinstance(i.message, ms.Tensor):
+            grant = (id, i.peer, i.message.work.key)
+            assert grant in self.grants, f"{id} sends {i.message.work.key} to {i.peer} without a grant"
+            self.grants.discard(grant)
+
+    def _check_first(self, id: str, i: ins.Infer) -> None:
+        """A segment is never started while a work of a higher class is queued here and could start."""
+        hops = self.devices[id].hops
+        for held in hops.compute.queued():
+            if self.devices[id].slots.can_still_run(held.model, held.key.boundary) is None or hops._leaving:
+                continue
+            if self.settings.policy == "pa-mdi":
+                assert hops.compute._klass(held) <= i.urgency, f"{id} starts {i.key} before {held.key}"
 
     def check_ends(self) -> None:
         """Every id ends exactly once: all results that were ever published for it say the same."""
