@@ -38,9 +38,7 @@ def trial_of(seed: int, span_s: float) -> Trial:
     victim = {"device": drawn.choice(["d2", "d3", "d4"]), "head": drawn.choice(["d0", "d1"])}.get(
         kind, kind.split("-", maxsplit=1)[0]
     )
-    return Trial(
-        seed, victim, kind == "broker-persistent", drawn.uniform(0.1, 0.9) * span_s, drawn.uniform(0.3, 2.0)
-    )
+    return Trial(seed, victim, kind == "broker-persistent", drawn.uniform(0.1, 0.9) * span_s, drawn.uniform(0.3, 2.0))
 
 
 async def run_trial(trial: Trial, works: int, digits: Digits) -> str:

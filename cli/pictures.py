@@ -1,7 +1,7 @@
 """Draw the state machines and list the messages, from the tables and classes themselves.
 
-    python -m pamdi.cli.pictures docs           write docs/state-machines.md and docs/protocol-messages.md
-    python -m pamdi.cli.pictures --check docs   exit 1 when they are not what would be written
+python -m pamdi.cli.pictures docs           write docs/state-machines.md and docs/protocol-messages.md
+python -m pamdi.cli.pictures --check docs   exit 1 when they are not what would be written
 """
 
 import argparse

@@ -9,9 +9,10 @@ from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
+from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
 from pamdi.engines.backend import Arrays
-from pamdi.engines.manifest import read_manifest
+from pamdi.engines.manifest import Manifest, read_manifest
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
 
 
@@ -31,6 +32,30 @@ def run_chain(backend: OnnxRuntimeBackend, folder: Path, pairs: Sequence[Tuple[i
         tensors = backend.run(handle, tensors)
         backend.unload(handle)
     return tensors
+
+
+def covering_chain(manifest: Manifest) -> List[Tuple[int, int]]:
+    """Segments of the manifest that cover all units in order. Raises EngineError when there is a gap."""
+    chain: List[Tuple[int, int]] = []
+    at = 0
+    while at < len(manifest.units):
+        following = [info.stop for info in manifest.segments if info.first == at]
+        if not following:
+            raise EngineError(f"{manifest.model}: no segment starts at unit {at}: export it")
+        chain.append((at, min(following)))
+        at = min(following)
+    return chain
+
+
+def random_inputs(manifest: Manifest, batch: int = 2) -> Arrays:
+    """Normal noise of the model's input shapes, the same on every call."""
+    noise = np.random.default_rng(0)
+    return {
+        tensor.name: noise.standard_normal([s if isinstance(s, int) else batch for s in tensor.shape]).astype(
+            tensor.dtype
+        )
+        for tensor in manifest.boundaries[0]
+    }
 
 
 def run_uncut(backend: OnnxRuntimeBackend, path: Path, tensors: Arrays) -> Arrays:

@@ -1,0 +1,139 @@
+"""One contract for every back end: what it must do, and what it must refuse, in one line each."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import pytest
+
+from pamdi.core.errors import BadInput, EngineError
+from pamdi.core.segment import Segment
+from pamdi.engines.backend import Backend
+from pamdi.engines.digits import load
+from pamdi.engines.manifest import read_manifest
+from pamdi.engines.open_backend import open_backend
+from pamdi.engines.paced_backend import PacedBackend
+from pamdi.engines.stub_backend import StubBackend
+
+STORE = Path(__file__).parent / "store" / "resnet56-digits"  # four units, exported once and kept: devices have no onnx
+MODEL = "resnet56-digits"
+BACKENDS = {
+    "onnxruntime": lambda: open_backend("onnxruntime", 1, "off"),
+    "stub": StubBackend,
+    "paced": lambda: PacedBackend(open_backend("onnxruntime", 1, "off")),
+}
+
+
+@pytest.fixture(params=list(BACKENDS))
+def backend(request: pytest.FixtureRequest) -> Backend:
+    make: Callable[[], Backend] = BACKENDS[request.param]
+    return make()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    shutil.copytree(STORE, tmp_path / MODEL)
+    return tmp_path / MODEL
+
+
+def image(count: int = 1) -> "np.ndarray":
+    return load("test")[0][:count]
+
+
+def test_a_chain_gives_outputs_of_the_manifests_shape(backend: Backend) -> None:
+    tensors = {"image": image(2)}
+    for first in range(4):
+        handle = backend.load(STORE, Segment(MODEL, first, first + 1))
+        tensors = backend.run(handle, tensors)
+        backend.unload(handle)
+    assert {name: (a.dtype.name, a.shape) for name, a in tensors.items()} == {"logits": ("float32", (2, 10))}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({}, "expected"),
+        ({"picture": np.zeros((1, 3, 32, 32), np.float32)}, "picture"),
+        ({"image": np.zeros((1, 3, 32, 32), np.float64)}, "float64; expected float32"),
+        ({"image": np.zeros((1, 3, 31, 32), np.float32)}, r"\[1, 3, 31, 32\]"),
+        ({"image": np.zeros((3, 32, 32), np.float32)}, "shape"),
+        ({"image": np.zeros((0, 3, 32, 32), np.float32)}, "batch"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_by_name(
+    backend: Backend, tensors: "dict[str, np.ndarray]", says: str
+) -> None:
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    with pytest.raises(BadInput, match=says):
+        backend.run(handle, tensors)
+
+
+def test_a_segment_that_is_not_there_is_refused_with_the_ones_that_are(backend: Backend) -> None:
+    with pytest.raises(EngineError, match=r"no segment 0:3.*0:1"):
+        backend.load(STORE, Segment(MODEL, 0, 3))
+
+
+def test_it_describes_itself(backend: Backend) -> None:
+    assert {"name", "version", "precision", "device"} <= set(backend.describe())
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "remove"])
+def test_a_damaged_engine_file_is_refused_in_one_line(store: Path, damage: str) -> None:
+    path = store / "0001-0002.onnx"
+    data = bytearray(path.read_bytes())
+    if damage == "remove":
+        os.unlink(path)
+    elif damage == "truncate":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    with pytest.raises(EngineError) as error:
+        open_backend("onnxruntime").load(store, Segment(MODEL, 1, 2))
+    assert "0001-0002.onnx" in str(error.value) and "again" in str(error.value) and "\n" not in str(error.value)
+
+
+def altered(store: Path, **changes: object) -> Path:
+    document = json.loads((store / "model.json").read_text())
+    for key, value in changes.items():
+        place, *rest = key.split("__")
+        target = document
+        for part in rest:
+            target = target[int(place)] if place.isdigit() else target[place]
+            place = part
+        target[int(place) if isinstance(target, list) else place] = value
+    (store / "model.json").write_text(json.dumps(document))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"segments__0__onnx": "../../etc/passwd"}, "plain name"),
+        ({"segments__0__stop": 99}, "not within"),
+        ({"segments__0__inputs": ["other"]}, "chain"),
+        ({"units__0__memory_bytes": -1}, "negative"),
+        ({"boundaries": []}, "boundaries"),
+        ({"units": 3}, "Expected `array`"),
+        ({"boundaries__1": [{"name": "x", "dtype": "float33", "shape": [1]}]}, "float33"),
+    ],
+)
+def test_a_manifest_that_is_nonsense_is_refused(store: Path, changes: "dict[str, object]", says: str) -> None:
+    with pytest.raises(EngineError, match=says):
+        read_manifest(altered(store, **changes))
+
+
+def test_a_manifest_that_is_not_json_or_not_there_is_refused(store: Path) -> None:
+    (store / "model.json").write_text("{")
+    with pytest.raises(EngineError, match="not a manifest"):
+        read_manifest(store)
+    with pytest.raises(EngineError, match="No such file"):
+        read_manifest(store / "nowhere")
+
+
+def test_an_unknown_backend_names_the_known_ones() -> None:
+    with pytest.raises(EngineError, match="onnxruntime, stub, tensorrt"):
+        open_backend("abacus")
