@@ -18,6 +18,7 @@ class Outcome(NamedTuple):
     reason: str = ""
     exact: bool = False
     correct: bool = False
+    uncut_correct: bool = False
     path: Tuple[Visit, ...] = ()
     replayed: int = 0
     retried: int = 0

@@ -191,7 +191,8 @@ class Fleet:
             return [*pamdi, "controller", "--config", str(self.folder / "controller.toml")]
         if name != "broker":
             return [*pamdi, "daemon", "--config", str(self.folder / f"{name}.toml")]
-        mosquitto = None if self.options.embedded else mosquitto_path()
+        embedded = self.options.embedded or os.environ.get("PAMDI_DEMO_EMBEDDED_BROKER") == "1"
+        mosquitto = None if embedded else mosquitto_path()
         if mosquitto is not None:
             self.broker_name = "mosquitto"
             return [mosquitto, "-c", str(self.folder / "mosquitto.conf")]

@@ -78,7 +78,7 @@ async def tell(options: Options, story: Story) -> int:
         finally:
             view.close()
         heads = {source.id: source.device for source in fleet.sources}
-    document = _document(phases, digits, heads)
+    document = _document(phases, heads)
     if story.trace is not None:
         shown = next(phase for phase in phases if phase.name == story.policies[0])
         every = [outcome for outcomes in shown.outcomes.values() for outcome in outcomes]
@@ -147,7 +147,7 @@ async def _draw(fleet: Fleet, view: View, load: Load, phase: str) -> None:
         await asyncio.sleep(0.12)
 
 
-def _document(phases: List[Phase], digits: Digits, heads: Dict[str, str]) -> Dict[str, Any]:
+def _document(phases: List[Phase], heads: Dict[str, str]) -> Dict[str, Any]:
     answers = [
         o for phase in phases for outcomes in phase.outcomes.values() for o in outcomes if o.status == "answered"
     ]
@@ -160,7 +160,7 @@ def _document(phases: List[Phase], digits: Digits, heads: Dict[str, str]) -> Dic
     return {
         "policies": policies,
         "accuracy": sum(o.correct for o in answers) / len(answers) if answers else None,
-        "accuracy_uncut": digits.accuracy_uncut,
+        "accuracy_uncut": sum(o.uncut_correct for o in answers) / len(answers) if answers else None,
         "answers_bit_equal": sum(o.exact for o in answers),
         "answers": len(answers),
         "kills": [dict(kill, policy=phase.name) for phase in phases for kill in phase.kills],
@@ -180,7 +180,7 @@ def _print(phases: List[Phase], document: Dict[str, Any]) -> None:
         print(line)
     equal = document["answers_bit_equal"] == document["answers"]
     print(
-        f"accuracy on the digits through the fleet {document['accuracy']:.4f}, of the uncut model on all test digits "
+        f"accuracy on the digits through the fleet {document['accuracy']:.4f}, of the uncut model on the same "
         f"{document['accuracy_uncut']:.4f}; {document['answers_bit_equal']} of {document['answers']} answers are "
         f"{'all ' if equal else ''}bit for bit the uncut model's"
     )

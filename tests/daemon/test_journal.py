@@ -170,7 +170,8 @@ def test_what_was_reported_written_survives_a_kill_at_any_moment(tmp_path: Path,
     writer.wait()
     writer.stdout.close()
     told = [line.decode().split() for line in said if line.endswith(b"\n")]
-    assert {verdict for verdict, _, _ in told} == {"written"}
+    told = [line for line in told if line[0] == "written"]  # a writer that floods is refused, and promised nothing
+    assert told
     back = restored(tmp_path)
     final = {record.work.id: record for record in back.final}
     present: Dict[str, Any] = {**{record.work.id: record for record in back.open}, **final}

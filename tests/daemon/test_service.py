@@ -1,0 +1,206 @@
+"""A real daemon against a real broker: what it says, what it refuses, and how it goes and comes back."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator, List
+
+import msgspec
+import numpy as np
+import pytest
+
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.client import Client
+from pamdi.client.payloads import write_submission
+from pamdi.engines.digits import load
+from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
+from tests.daemon.running import Daemon, Ear, config_text, listening
+
+pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[RunningBroker]:
+    with running(start_mosquitto(tmp_path)) as started:
+        yield started
+
+
+@pytest.fixture
+def daemon(broker: RunningBroker, tmp_path: Path) -> Iterator[Daemon]:
+    started = Daemon(tmp_path, config_text(broker.url, tmp_path))
+    yield started
+    started.close()
+
+
+async def ready(ear: Ear) -> None:
+    """The daemon is online and holds its four segments."""
+    await ear.until("pamdi/v1/device/d0/state", b"online")
+    ear.allocate("d0")
+    topic = "pamdi/v1/device/d0/allocation/state"
+    for _ in range(200):
+        states = [payload for name, payload in ear.heard if name == topic]
+        if states and states[-1].count(b'"ready"') == 4:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("never ready")
+
+
+def images(count: int = 1) -> "np.ndarray":
+    return load("test")[0][:count]
+
+
+async def test_it_answers_and_a_repeated_id_gets_the_same_answer(broker: RunningBroker, daemon: Daemon) -> None:
+    async with listening(broker.url) as ear, Client(BrokerConfig(broker.url)) as client:
+        await ready(ear)
+        first = await client.submit("gate", {"image": images()}, id="w1")
+        assert (first.status, [visit.first for visit in first.path]) == ("answered", [0, 1, 2, 3])
+        ear.mqtt.publish("pamdi/v1/source/gate/submit", write_submission("w1", {"image": images()}))
+        for _ in range(100):
+            answers = [p for t, p in ear.heard if t.endswith("gate/result") and b'"answered"' in p]
+            if len(answers) == 2:
+                break
+            await asyncio.sleep(0.05)
+        assert len(answers) == 2 and answers[0] == answers[1]
+
+
+async def test_bad_submissions_are_refused_with_a_reason_and_nothing_dies(
+    broker: RunningBroker, daemon: Daemon
+) -> None:
+    good = json.loads(write_submission("x", {"image": images()}))
+    claim = {"image": {"dtype": "float32", "shape": [2**31, 2**31], "data": ""}}
+    cases = {
+        "wrong-shape": {**good, "inputs": json.loads(write_submission("x", {"image": images()[:, :, :5]}))["inputs"]},
+        "wrong-dtype": {
+            **good,
+            "inputs": json.loads(write_submission("x", {"image": images().astype("float64")}))["inputs"],
+        },
+        "wrong-name": {**good, "inputs": json.loads(write_submission("x", {"picture": images()}))["inputs"]},
+        "huge-claim": {**good, "inputs": claim},
+        "no-base64": {**good, "inputs": {"image": {**good["inputs"]["image"], "data": "?" * 16384}}},
+        "bad-gamma": {**good, "gamma": -1},
+        "no-inputs": {"inputs": {}},
+    }
+    async with listening(broker.url) as ear, Client(BrokerConfig(broker.url)) as client:
+        await ready(ear)
+        for id, body in cases.items():
+            ear.mqtt.publish("pamdi/v1/source/gate/submit", json.dumps({**body, "id": id}).encode())
+        for junk in (b"", b"\x00\xff", b"[" * 10_000, b'{"id": 7}', b"null"):
+            for leaf in ("source/gate/submit", "source/gate/cancel", "device/d0/allocation/set", "device/d0/alive/ask"):
+                ear.mqtt.publish(f"pamdi/v1/{leaf}", junk)
+        for id in cases:
+            said = json.loads(await ear.until("pamdi/v1/source/gate/result", f'"id":"{id}"'.encode()))
+            assert said["status"] == "refused" and said["reason"] in ("bad_input", "too_large") and said["detail"], id
+        assert (await client.submit("gate", {"image": images()})).status == "answered"
+    assert daemon.process.poll() is None and "Traceback" not in daemon.log()
+
+
+async def test_a_second_daemon_with_the_same_id_ends_with_one_line(
+    broker: RunningBroker, daemon: Daemon, tmp_path: Path
+) -> None:
+    async with listening(broker.url) as ear:
+        await ready(ear)
+        (tmp_path / "twin").mkdir()
+        twin = Daemon(tmp_path / "twin", config_text(broker.url, tmp_path / "twin"))
+        assert await asyncio.get_running_loop().run_in_executor(None, twin.process.wait, 20) == 1
+        assert twin.log() == "pamdi: device d0 is already running somewhere: give this one another id in daemon.toml\n"
+        assert daemon.process.poll() is None
+
+
+async def test_sigterm_says_stopped_and_sigkill_says_offline(broker: RunningBroker, daemon: Daemon) -> None:
+    async with listening(broker.url) as ear:
+        await ready(ear)
+        assert await asyncio.get_running_loop().run_in_executor(None, daemon.terminate) == 0
+        await ear.until("pamdi/v1/device/d0/state", b"stopped")
+        ear.heard.clear()
+        daemon.start()
+        await ear.until("pamdi/v1/device/d0/state", b"online")
+        daemon.kill()
+        await ear.until("pamdi/v1/device/d0/state", b"offline")
+    assert "Traceback" not in daemon.log()
+
+
+async def test_a_killed_daemon_goes_on_with_what_it_had_admitted(broker: RunningBroker, daemon: Daemon) -> None:
+    async with listening(broker.url) as ear, Client(BrokerConfig(broker.url)) as client:
+        await ready(ear)
+        works = [asyncio.ensure_future(client.submit("yard", {"image": images()})) for _ in range(60)]
+        await ear.until("pamdi/v1/source/yard/result", b'"admitted"')
+        daemon.kill()
+        daemon.start()
+        answers = await asyncio.gather(*works)
+        assert [answer.status for answer in answers] == ["answered"] * 60 and client.duplicated == 0
+
+
+async def test_without_a_broker_it_waits_says_so_and_then_serves(tmp_path: Path) -> None:
+    port = free_port()
+    daemon = Daemon(tmp_path, config_text(f"mqtt://127.0.0.1:{port}", tmp_path))
+    try:
+        await daemon.says("out of reach")
+        with running(start_mosquitto(tmp_path, port=port)) as broker:
+            async with listening(broker.url) as ear:
+                await ready(ear)
+    finally:
+        daemon.close()
+
+
+async def test_systemd_hears_ready_and_a_sentence(broker: RunningBroker, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        daemon = Daemon(
+            tmp_path, config_text(broker.url, tmp_path),
+            environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "900000"},
+        )  # fmt: skip
+        heard: List[str] = []
+        try:
+            while not any(line.startswith("WATCHDOG") for line in heard):
+                heard.append(
+                    (await asyncio.get_running_loop().run_in_executor(None, manager.recv, 4096)).decode()
+                )  # fmt: skip
+        finally:
+            daemon.close()
+    assert heard[0].startswith("STATUS=waiting for the broker") and "READY=1" in heard
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("memory_bytes", "memory_byts"), "unknown key `memory_byts` at top level: did you mean `memory_bytes`?"),
+        (('id = "d0"', 'id = "a/b"'), "use letters, digits"),
+        (("mqtt://", "http://"), "write mqtt://HOST:PORT"),
+        (('type = "test-board"', "type = 3"), "Expected `str`"),
+        (("drain_s = 2.0", "drain_s = "), "not TOML"),
+        (('optimisation = "off"', 'optimisation = "maybe"'), "optimisation is one of off, all"),
+    ],
+)
+def test_a_config_with_a_mistake_is_one_line_and_exit_1(tmp_path: Path, change: "tuple[str, str]", says: str) -> None:
+    text = config_text(f"mqtt://127.0.0.1:{free_port()}", tmp_path)
+    assert change[0] in text
+    daemon = Daemon(tmp_path, text.replace(*change, 1))
+    assert daemon.process.wait(timeout=20) == 1
+    assert says in daemon.log() and daemon.log().count("\n") == 1
+
+
+def test_a_port_in_use_is_one_line(broker: RunningBroker, tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path, config_text(broker.url, tmp_path, port=broker.port))
+    assert daemon.process.wait(timeout=20) == 1
+    last = daemon.log().strip().splitlines()[-1]
+    assert last.startswith(f"pamdi: cannot listen on 127.0.0.1:{broker.port}") and "choose another" in last
+
+
+def test_the_daemon_imports_nothing_heavy() -> None:
+    heavy = "('onnx', 'torch', 'rich', 'onnxruntime', 'amqtt')"
+    code = f"import sys, pamdi.daemon.main; print([name for name in {heavy} if name in sys.modules])"
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[2] / "src"))
+    out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert out.stdout == "[]\n"
+
+
+def test_messages_of_results_are_pinned() -> None:
+    assert msgspec.json.decode(write_submission("w1", {"x": np.zeros((1, 2), np.float32)})) == {
+        "id": "w1",
+        "inputs": {"x": {"dtype": "float32", "shape": [1, 2], "data": "AAAAAAAAAAA="}},
+    }
