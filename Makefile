@@ -73,9 +73,8 @@ mosquitto:
 ROLE ?= daemon
 PREFIX ?= /opt/pamdi
 SYSCONFDIR ?= /etc
-export DESTDIR PREFIX SYSCONFDIR ROLE
 install-service:
-	@sh systemd/install.sh
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" SYSCONFDIR="$(SYSCONFDIR)" ROLE="$(ROLE)" sh systemd/install.sh
 
 clean:
 	rm -rf $(VENV) .venv-3.* build dist .cache

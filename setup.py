@@ -1,7 +1,8 @@
 """Packaging. Metadata lives here, not in pyproject.toml: JetPack's setuptools does not read ``[project]``.
 
-The parts (core/, daemon/, ...) are linked into src/pamdi/, so that they install as ``pamdi.core`` and so on, and nothing
-with a generic name lands in site-packages. A device installs the plain package and one back end; what is heavy is an extra.
+The parts (core/, daemon/, ...) are linked into src/pamdi/, so that they install as ``pamdi.core`` and so on, and
+nothing with a generic name lands in site-packages. A device installs the plain package and one back end; what is heavy
+is an extra.
 """
 
 import re

@@ -1,12 +1,12 @@
 """``pamdi controller``: the shell around ``rollout``. MQTT in, retained documents out, the configuration re-read when
-it changes. Restarting it stops no work: devices obey what is retained."""
+it changes or on SIGHUP. Restarting it stops no work: devices obey what is retained."""
 
 import asyncio
 import contextlib
 import signal
 import sys
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Dict, Optional, Set, Tuple
 
 import msgspec
 import uvloop
@@ -14,7 +14,9 @@ import uvloop
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, id_of, read_command
-from pamdi.controller.config import read_config
+from pamdi.controller.commands import Commands
+from pamdi.controller.config import WatchedConfig
+from pamdi.controller.kept import Kept, KeptFile
 from pamdi.controller.rollout import Rollout
 from pamdi.core.allocation import AllocationState, DeviceInfo, SourceSpec
 from pamdi.core.errors import BadInput, PamdiError, Reason
@@ -22,35 +24,45 @@ from pamdi.core.topics import Topic, Topics
 from pamdi.daemon.notify import Notifier
 
 TICK_S = 0.1
-COMMANDS_MAX = 1000
+REREAD_TICKS = 5
+FLUSH_S = 2.0
 
 
 class Controller:
     def __init__(self, path: Path, log: Callable[[str], None]) -> None:
-        self._path, self._log = path, log
-        self._config, wanted = read_config(path)
-        self._read_at = self._stamp()
-        self._epoch_file = Path(self._config.state_dir) / "epoch"
-        self._rollout = Rollout(wanted, self._kept_epoch())
-        self._topics = Topics(self._config.broker.prefix)
+        self._log = log
+        self._file = WatchedConfig(path)
+        config = self._file.config
+        self._kept_file = KeptFile(Path(config.state_dir))
+        self._kept = self._kept_file.read()
+        if self._kept_file.said:
+            log(self._kept_file.said)
+        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained))
+        self._commands = Commands(self._rollout)
+        self._topics = Topics(config.broker.prefix)
         self._loop = asyncio.get_running_loop()
-        self._commands: "dict[str, None]" = {}
-        self._refused: "dict[str, str]" = {}
-        self._stop = asyncio.Event()
+        self._stop, self._hup = asyncio.Event(), False
         self._notifier = Notifier()
-        self._sources: "set[str]" = set()
+        self._sources: Dict[str, bytes] = {}
+        self._strange_sources: Set[str] = set()
+        self._said: Set[str] = set()
         self._listening_since: Optional[float] = None
+        self.unreadable = 0
         will = Will(self._topics.controller("state"), b"offline")
-        self._mqtt = Connection(
-            self._config.broker, "pamdi-controller", self._message, self._connected, will, log
-        )  # fmt: skip
+        self._mqtt = Connection(config.broker, "pamdi-controller", self._message, self._connected, will, log)
         for topic in ("state", "info", "allocation/state", "drain"):
             self._mqtt.subscribe(self._topics.device("+", topic))
-        self._mqtt.subscribe(self._topics.source("+", "submit"))
-        self._mqtt.subscribe(self._topics.controller("reallocate"))
+        for topic in ("config", "submit"):
+            self._mqtt.subscribe(self._topics.source("+", topic))
+        for topic in ("state", "reallocate"):
+            self._mqtt.subscribe(self._topics.controller(topic))
 
     def stop(self) -> None:
         self._stop.set()
+
+    def reread(self) -> None:
+        """SIGHUP."""
+        self._hup = True
 
     async def run(self) -> None:
         """Control the fleet until stopped."""
@@ -60,50 +72,71 @@ class Controller:
         await self._stop.wait()
         self._notifier.stopping()
         self._mqtt.publish(self._topics.controller("state"), b"stopped", 1, True)
-        await self._mqtt.drain(2.0)
+        await self._mqtt.drain(FLUSH_S)
 
     async def _work(self) -> None:
+        self._notifier.status("waiting for the broker")
         await self._mqtt.connected.wait()
         self._notifier.ready()
         ticks = 0
         while True:
             await asyncio.sleep(TICK_S)
             self._notifier.watchdog()
-            if ticks % 5 == 0:
+            if ticks % REREAD_TICKS == 0 or self._hup:
                 self._reread()
             ticks += 1
-            # After a (re)connect the retained state comes in a burst; a plan made in its middle would be wrong.
-            quiet = self._listening_since is not None and self._now() >= self._listening_since + self._config.settle_s
-            if self._mqtt.connected.is_set() and quiet:
+            if self._informed():
                 self._publish_changes()
 
+    def _informed(self) -> bool:
+        """After a (re)connect the retained state comes in a burst; a decision made in its middle would be wrong."""
+        quiet_s = max(self._file.config.settle_s, TICK_S)
+        since = self._listening_since
+        return self._mqtt.connected.is_set() and since is not None and self._now() >= since + quiet_s
+
+    # -- out -------------------------------------------------------------------------------------------------------
+
     def _publish_changes(self) -> None:
-        documents = self._rollout.tick(self._now())
-        for source, why in self._rollout.placement.refused.items():
-            if self._refused.get(source) != why:
-                self._log(f"source {source} is not admitted: {why}")
-        self._refused = dict(self._rollout.placement.refused)
+        rollout = self._rollout
+        documents = rollout.tick(self._now())
+        self._keep()
         if documents:
-            self._keep_epoch(self._rollout.epoch)
-            self._log(
-                f"epoch {self._rollout.epoch}: {', '.join(f'{d} {len(a.segments)}' for d, a in documents.items())}"
-            )
+            self._log(f"epoch {rollout.epoch}: {', '.join(f'{d} {len(a.segments)}' for d, a in documents.items())}")
             for id in documents:
                 self._publish_allocation(id)
-        self._notifier.status(f"epoch {self._rollout.epoch}, {len(self._rollout.published)} devices")
+        self._say_news()
         self._publish_sources()
+        for report in self._commands.finished(self._now()):
+            self._log(f"command {report.id}: {report.status}: {report.said}")
+            self._mqtt.publish(self._topics.controller("report"), msgspec.json.encode(report), 1)
+        self._notifier.status(
+            f"epoch {rollout.epoch}, {len(rollout.published)} devices, {len(rollout.refused)} refused"
+        )
+
+    def _say_news(self) -> None:
+        """Each remark once, until it has gone."""
+        rollout = self._rollout
+        lines = {f"source {id} is not admitted: {why}" for id, why in rollout.refused.items()} | set(rollout.remarks)
+        for id, seen in rollout.devices.items():
+            lines |= {f"{id}: {unit[0]}[{unit[1]}] is broken: {b.reason}" for unit, b in seen.broken.items()}
+        for line in sorted(lines - self._said):
+            self._log(line)
+        self._said = lines
 
     def _publish_allocation(self, id: str) -> None:
         document = self._rollout.published[id]
         self._mqtt.publish(self._topics.device(id, "allocation/set"), msgspec.json.encode(document), 1, True)
 
     def _publish_sources(self, again: bool = False) -> None:
-        wanted = {source.id: source for source in self._rollout.wanted.sources}
-        for id in self._sources - set(wanted):
+        # Every key is written out, defaults too: people read this, and other programs.
+        wanted = {s.id: msgspec.json.encode(msgspec.structs.asdict(s)) for s in self._rollout.wanted.sources}
+        for id in (self._strange_sources | set(self._sources)) - set(wanted):
             self._mqtt.publish(self._topics.source(id, "config"), b"", 1, True)
-        for id in set(wanted) if again else set(wanted) - self._sources:
-            self._mqtt.publish(self._topics.source(id, "config"), msgspec.json.encode(wanted[id]), 1, True)
-        self._sources = set(wanted)
+        self._strange_sources.clear()
+        for id, document in wanted.items():
+            if again or self._sources.get(id) != document:
+                self._mqtt.publish(self._topics.source(id, "config"), document, 1, True)
+        self._sources = wanted
 
     def _connected(self) -> None:
         self._listening_since = self._now()
@@ -112,7 +145,7 @@ class Controller:
             self._publish_allocation(id)
         self._publish_sources(again=True)
 
-    # -- messages --------------------------------------------------------------------------------------------------
+    # -- in --------------------------------------------------------------------------------------------------------
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         parsed = self._topics.parse(topic)
@@ -120,13 +153,20 @@ class Controller:
             return
         try:
             self._understand(parsed, payload)
-        except (BadInput, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-            self._log(f"{topic}: {error}")
+        except (BadInput, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+            self.unreadable += 1
+            self._log(f"{topic}: {error} ({self.unreadable} unreadable so far)")
 
     def _understand(self, topic: Topic, payload: bytes) -> None:
         now, rollout = self._now(), self._rollout
-        if topic.kind == "source":
+        if topic.kind == "source" and topic.leaf == "submit":
             self._submitted(topic.id, payload)
+        elif topic.kind == "source":
+            if topic.id not in self._sources:
+                self._strange_sources.add(topic.id)  # of a former configuration: cleared with the next change
+        elif topic.kind == "controller" and topic.leaf == "state":
+            if payload == b"offline" and not self._stop.is_set():  # our own will, published after we came back
+                self._mqtt.publish(self._topics.controller("state"), b"online", 1, True)
         elif topic.leaf == "state":
             rollout.heard_state(topic.id, payload.decode(), now)
         elif topic.leaf == "info":
@@ -134,81 +174,54 @@ class Controller:
         elif topic.leaf == "allocation/state":
             rollout.heard_allocation(topic.id, msgspec.json.decode(payload, type=AllocationState), now)
         else:
-            self._command(topic, payload)
-
-    def _command(self, topic: Topic, payload: bytes) -> None:
-        command = read_command(payload)
-        if command.id not in self._commands:
-            self._commands[command.id] = None
-            while len(self._commands) > COMMANDS_MAX:
-                del self._commands[next(iter(self._commands))]
-            if topic.leaf == "drain":
-                said = self._rollout.drain(topic.id, command.on, self._now())
-            else:
-                self._rollout.reallocate(self._now())
-                said = "the allocation is made anew"
-            self._log(f"command {command.id}: {said}")
-        else:
-            said = "done before"
-        report = msgspec.json.encode({"id": command.id, "said": said, "epoch": self._rollout.epoch})
-        self._mqtt.publish(self._topics.controller("report"), report, 1)
+            command = read_command(payload)
+            report = self._commands.obey(topic, command.id, command.on, now)
+            self._keep()
+            self._log(f"command {report.id}: {report.status}: {report.said}")
+            self._mqtt.publish(self._topics.controller("report"), msgspec.json.encode(report), 1)
 
     def _submitted(self, source: str, payload: bytes) -> None:
         """Only what nobody else can answer: a source that does not exist, or whose head is away."""
         spec, present = self._rollout.head_of(source)
-        if present or (spec is not None and self._rollout.epoch == 0):
+        if present or not self._informed():
             return
         id = id_of(payload)
         if id is None:
+            self.unreadable += 1
             return
         reason, detail = self._why_not(source, spec)
         refused = ResultJson(id, "refused", reason.value, detail, retry_after_s=1.0 if spec is not None else None)
         self._mqtt.publish(self._topics.source(source, "result"), msgspec.json.encode(refused), 1)
 
-    def _why_not(self, source: str, spec: Optional[SourceSpec]) -> "tuple[Reason, str]":
+    def _why_not(self, source: str, spec: Optional[SourceSpec]) -> Tuple[Reason, str]:
         if spec is None:
-            known = ", ".join(s.id for s in self._rollout.wanted.sources)
+            known = ", ".join(s.id for s in self._rollout.wanted.sources) or "none"
             return Reason.UNKNOWN_SOURCE, f"no source {source}; there are {known}"
-        if source in self._rollout.placement.refused:
-            return Reason.NO_ROUTE, self._rollout.placement.refused[source]
-        return Reason.HEAD_AWAY, f"{spec.device}, the device of {source}, is not online"
+        seen = self._rollout.devices.get(spec.device)
+        if seen is None or seen.life != "online":
+            return Reason.HEAD_AWAY, f"{spec.device}, the device of {source}, is not online"
+        return Reason.NO_ROUTE, self._rollout.refused.get(source, "it has no route")
 
     # -- files -----------------------------------------------------------------------------------------------------
 
     def _reread(self) -> None:
-        stamp = self._stamp()
-        if stamp == self._read_at:
-            return
-        self._read_at = stamp
+        hup, self._hup = self._hup, False
         try:
-            _, wanted = read_config(self._path)
+            wanted = self._file.changed(hup)
         except PamdiError as error:
             self._log(f"the new configuration is not used: {error}")
             return
-        self._rollout.configure(wanted, self._now())
-        self._log("the configuration has changed and is in use")
+        if wanted is not None:
+            self._rollout.configure(wanted, self._now())
+            self._log("the configuration has been read again and is in use")
 
-    def _stamp(self) -> "tuple[int, int]":
-        try:
-            status = self._path.stat()
-        except OSError:
-            return (0, 0)
-        return (status.st_mtime_ns, status.st_size)
-
-    def _kept_epoch(self) -> int:
-        try:
-            return int(self._epoch_file.read_text())
-        except (OSError, ValueError):
-            return 0
-
-    def _keep_epoch(self, epoch: int) -> None:
-        try:
-            self._epoch_file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._epoch_file.with_suffix(".new")
-            temporary.write_text(str(epoch))
-            temporary.replace(self._epoch_file)
-        except OSError as error:
-            self._log(f"{self._epoch_file}: {error.strerror}: devices' own epochs will be used after a restart")
+    def _keep(self) -> None:
+        """Before anything is published: an epoch that was said must never be said again."""
+        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)))
+        if kept != self._kept:
+            self._kept = kept
+            if not self._kept_file.write(kept):
+                self._log(self._kept_file.said)
 
     def _now(self) -> float:
         return self._loop.time()
@@ -225,5 +238,6 @@ async def _serve(path: Path) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, controller.stop)
+    loop.add_signal_handler(signal.SIGHUP, controller.reread)
     with contextlib.suppress(asyncio.CancelledError):
         await controller.run()

@@ -1,126 +1,115 @@
 """From what the fleet says to what it is told: make-before-break, by epoch.
 
-Pure: facts in, documents out, time an argument. The target is what ``placement`` wants; what is *published* for a
-device is its target and, as long as any device still loads something of its own target, whatever it held before. So
-new engines are loaded first, routes switch when all are ready, and only then does the old go. Memory that cannot
-hold both is the one case for drain-first: the old units that another device has ready, most plentiful first, make
-room, and if that is not enough the new ones wait for the next epoch.
+Pure: facts in, documents out, time an argument. ``allocation`` says what should be held where; ``transition`` says
+how far one can go towards it now; a document is published when its content changes, and then all documents carry the
+new epoch. So one epoch asks for old and new together, the next, once every device has reported the new ready under
+it, only for the new.
 
-A document is published when its content changes, and then all documents carry the new epoch.
+Facts that come together lead to one plan: it is made ``settle_s`` after the last of them, and no later than
+``SETTLES_MAX`` times that after the first.
 """
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
-from pamdi.controller.placement import Board, ModelFacts, Placement, Unit, place
-from pamdi.core.allocation import (
-    AllocationState,
-    DeviceAllocation,
-    DeviceInfo,
-    ModelSpec,
-    Neighbour,
-    Resident,
-    SourceSpec,
-)
+from pamdi.controller.allocation import Outcome, allocate_what_fits, units_of
+from pamdi.controller.documents import content, routes_now, units_asked, with_epoch, write_documents
+from pamdi.controller.fleet import DeviceEntry, Unit
+from pamdi.controller.network import Network
+from pamdi.controller.seen import Seen
+from pamdi.controller.transition import Holder, next_step
+from pamdi.controller.wanted import Wanted
+from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, Plan, Resident, SourceSpec
 from pamdi.core.device_life import DEVICE
 
-BROKEN_RETRY_S = 60.0
-
-
-class Wanted(NamedTuple):
-    """The configuration: what people asked for. ``digests[(model, unit)]``: sha256 of the segment's file."""
-
-    models: Dict[str, ModelFacts]
-    specs: Dict[str, ModelSpec]
-    digests: Dict[Unit, str]
-    sources: Tuple[SourceSpec, ...]
-    links: Dict[Tuple[str, str], Tuple[float, float]]
-    default_link: Tuple[float, float]
-    policy: str
-    settle_s: float
-    gone_after_s: float
-
-
-class Facts:
-    """One device as far as it has told us."""
-
-    def __init__(self) -> None:
-        self.life = DEVICE.initial
-        self.since = 0.0
-        self.info: Optional[DeviceInfo] = None
-        self.state: Optional[AllocationState] = None
-        self.draining = False
-        self.broken: Dict[Unit, float] = {}
-
-    def units(self, *states: str) -> FrozenSet[Unit]:
-        segments = self.state.segments if self.state is not None else ()
-        return frozenset((s.model, s.first) for s in segments if s.state in states)
+SETTLES_MAX = 4
+GAIN_MIN = 0.01  # a replan that was asked for moves engines only for at least this share of the objective
 
 
 class Rollout:
-    def __init__(self, wanted: Wanted, epoch: int = 0) -> None:
+    """``epoch`` and ``drained``: what a former life wrote down."""
+
+    def __init__(self, wanted: Wanted, epoch: int = 0, drained: FrozenSet[str] = frozenset()) -> None:
         self.wanted = wanted
         self.epoch = epoch
-        self.devices: Dict[str, Facts] = {}
-        self.placement = Placement({}, {}, {})
+        self.devices: Dict[str, Seen] = {}
         self.published: Dict[str, DeviceAllocation] = {}
-        self._plan_at: Optional[float] = None
+        self.refused: Dict[str, str] = {}
+        self.remarks: Tuple[str, ...] = ()
+        self._plan: Optional[Plan] = None
+        self._basis = wanted  # what the plan was made from: documents keep to it until the next plan
         self._target: Dict[str, FrozenSet[Unit]] = {}
+        self._first_fact: Optional[float] = None
+        self._plan_at: Optional[float] = None
+        self._afresh = False
+        self._changed = False
+        self._drained = set(drained)
+
+    @property
+    def drained(self) -> FrozenSet[str]:
+        return frozenset(self._drained)
+
+    @property
+    def plan(self) -> Optional[Plan]:
+        return self._plan
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def heard_state(self, id: str, state: str, now: float) -> None:
-        """The device's retained state topic: online, offline or stopped."""
+        """The device's retained state topic: online, offline or stopped; anything else is ignored."""
         if state not in ("online", "offline", "stopped"):
             return
-        facts = self.devices.setdefault(id, Facts())
-        before, facts.life = facts.life, DEVICE.step(facts.life, state)
-        if facts.life != before:
-            facts.since = now
+        seen = self._seen(id)
+        before, seen.life = seen.life, DEVICE.step(seen.life, state)
+        if seen.life != before:
+            seen.since = now
             self._replan(now)
 
     def heard_info(self, id: str, info: DeviceInfo, now: float) -> None:
-        facts = self.devices.setdefault(id, Facts())
-        if facts.info != info:
-            facts.info = info
-            facts.broken.clear()  # another life, another chance
-            self._replan(now)
+        seen = self._seen(id)
+        if seen.info == info:
+            return
+        if seen.info is not None and seen.info.instance != info.instance:
+            seen.new_life()
+        seen.info = info
+        self._replan(now)
 
     def heard_allocation(self, id: str, state: AllocationState, now: float) -> None:
-        facts = self.devices.setdefault(id, Facts())
-        facts.state = state
-        if state.epoch > self.epoch:
-            self.epoch = state.epoch  # somebody before us went further
+        seen = self._seen(id)
+        draining = seen.draining
+        if seen.heard(state, now, self.wanted.retry_after_s) or seen.draining != draining:
             self._replan(now)
-        for unit in facts.units("broken"):
-            if unit not in facts.broken:
-                facts.broken[unit] = now + BROKEN_RETRY_S
-                self._replan(now)
+        if state.epoch > self.epoch:
+            self.epoch = state.epoch  # somebody before us went further: what we say next must be newer
+            self.published.clear()
+        self._changed = True
 
     def configure(self, wanted: Wanted, now: float) -> None:
         self.wanted = wanted
         self._replan(now)
 
-    def drain(self, id: str, on: bool, now: float) -> str:
-        """Returns a sentence for who asked."""
-        facts = self.devices.get(id)
-        if facts is None:
-            return f"no device {id}"
-        facts.draining = on
+    def drain(self, id: str, on: bool, now: float) -> Optional[str]:
+        """Returns a sentence for who asked, None when there is no such device."""
+        if id not in self.devices:
+            return None
+        (self._drained.add if on else self._drained.discard)(id)
+        self.devices[id].drained = on
         self._replan(now)
         return f"{id} hands its segments to others and is left empty" if on else f"{id} takes part again"
 
-    def reallocate(self, now: float) -> None:
-        for facts in self.devices.values():
-            facts.broken.clear()
+    def reallocate(self, now: float) -> str:
+        for seen in self.devices.values():
+            seen.forgive()
+        self._afresh = True
         self._replan(now)
+        return "the allocation is made anew"
 
     def head_of(self, source: str) -> Tuple[Optional[SourceSpec], bool]:
         """The source, if there is one, and whether its head can take works."""
         spec = next((s for s in self.wanted.sources if s.id == source), None)
-        if spec is None or source in self.placement.refused:
+        if spec is None or source in self.refused:
             return spec, False
-        facts = self.devices.get(spec.device)
-        return spec, facts is not None and facts.life == "online"
+        seen = self.devices.get(spec.device)
+        return spec, seen is not None and seen.life == "online"
 
     # -- documents -------------------------------------------------------------------------------------------------
 
@@ -128,135 +117,145 @@ class Rollout:
         """What to publish now, by device; empty when nothing has changed."""
         self._age(now)
         if self._plan_at is not None and now >= self._plan_at:
-            self._plan_at = None
-            self._plan(now)
-        if not self._target:
+            self._plan_at = self._first_fact = None
+            self._make_plan()
+        if self._plan is None or not self._changed:
             return {}
-        wanted = {id: self._document(id) for id in self._reachable()}
-        same = {id: document for id, document in self.published.items() if id in wanted}
-        if {id: _content(d) for id, d in same.items()} == {id: _content(d) for id, d in wanted.items()}:
+        self._changed = False
+        documents = self._documents()
+        told = {id: document for id, document in self.published.items() if id in documents}
+        if {id: content(document) for id, document in told.items()} == documents:
             return {}
         self.epoch += 1
-        self.published = {id: _with_epoch(document, self.epoch) for id, document in wanted.items()}
+        self.published = {id: with_epoch(document, self.epoch) for id, document in documents.items()}
+        for id, document in self.published.items():
+            before = self.devices[id].told
+            self.devices[id].told = {unit: before.get(unit, self.epoch) for unit in units_asked(document)}
         return self.published
 
     def settled(self) -> bool:
-        """Whether every device holds exactly its target."""
-        return self._plan_at is None and all(
-            self.devices[id].units("ready") == target and not self.devices[id].units("loading", "draining")
-            for id, target in self._target.items()
-            if self.devices[id].life == "online"
-        )
+        """Whether every device that is online holds exactly what the plan wants, as far as it can."""
+        return self._plan_at is None and self._plan is not None and not self.unsettled()
+
+    def unsettled(self) -> List[str]:
+        """What is still under way, a line per device."""
+        lines = []
+        for id in sorted(self.devices):
+            seen, target = self.devices[id], self._target.get(id, frozenset())
+            if seen.online:
+                missing, extra = target - seen.ready() - seen.unable(), seen.present() - target
+                if missing or extra:
+                    lines.append(f"{id}: {len(missing)} segments to come, {len(extra)} to go")
+        return lines
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _seen(self, id: str) -> Seen:
+        if id not in self.devices:
+            self.devices[id] = Seen()
+            self.devices[id].drained = id in self._drained
+        return self.devices[id]
 
     def _replan(self, now: float) -> None:
-        at = now + self.wanted.settle_s
-        self._plan_at = at if self._plan_at is None else min(self._plan_at, at)
+        self._first_fact = now if self._first_fact is None else self._first_fact
+        self._plan_at = min(now + self.wanted.settle_s, self._first_fact + SETTLES_MAX * self.wanted.settle_s)
 
     def _age(self, now: float) -> None:
-        for id, facts in self.devices.items():
-            if facts.life == "suspect" and now >= facts.since + self.wanted.gone_after_s:
-                facts.life, facts.since = DEVICE.step("suspect", "overdue"), now
+        wanted = self.wanted
+        for id, seen in self.devices.items():
+            if seen.life == "suspect" and now >= seen.since + wanted.gone_after_s:
+                seen.life, seen.since = DEVICE.step(seen.life, "overdue"), now
                 self._replan(now)
-            for unit in [unit for unit, until in facts.broken.items() if now >= until]:
-                del facts.broken[unit]
+            if seen.online and id in self.published:
+                asked = set(units_asked(self.published[id]))
+                if seen.late(now, asked, wanted.load_s_max, wanted.retry_after_s):
+                    self._replan(now)
+            if seen.retry(now):
                 self._replan(now)
 
     def _reachable(self) -> List[str]:
-        return sorted(id for id, f in self.devices.items() if f.life in ("online", "suspect") and f.info is not None)
+        return sorted(id for id, seen in self.devices.items() if seen.reachable)
 
-    def _plan(self, now: float) -> None:
-        boards = []
-        for id in self._reachable():
-            facts = self.devices[id]
-            assert facts.info is not None
-            memory = 0 if facts.draining else facts.info.memory_bytes
-            boards.append(Board(id, facts.info.type, memory, frozenset(facts.broken)))
+    def _infos(self) -> Dict[str, DeviceInfo]:
+        infos = ((id, self.devices[id].info) for id in self._reachable())
+        return {id: info for id, info in infos if info is not None}
+
+    def _boards(self) -> List[DeviceEntry]:
+        return [DeviceEntry(id, info.type, info.memory_bytes) for id, info in self._infos().items()]
+
+    def _make_plan(self) -> None:
+        boards = self._boards()
         if not boards:
             return
-        before = {id: self.devices[id].units("ready", "loading") for id in self._reachable()}
-        wanted = self.wanted
-        rates = {
-            (a.id, b.id): wanted.links.get((a.id, b.id), wanted.default_link) for a in boards for b in boards if a != b
-        }
-        self.placement = place(boards, wanted.models, list(wanted.sources), rates, wanted.policy, before)
-        self._target = {id: self.placement.holds[id] for id in self._reachable()}
+        held = Plan("held", 0.0, None, {}, {id: self._held(id) for id in self._reachable()})
+        outcome = self._allocate(boards, held)
+        if self._afresh:
+            self._afresh = False
+            afresh = self._allocate(boards, None)
+            worth = afresh.plan.objective < (1 - GAIN_MIN) * outcome.plan.objective
+            outcome = afresh if len(afresh.refused) < len(outcome.refused) or worth else outcome
+        self._plan, self._basis = outcome.plan, self.wanted
+        self.refused, self.remarks = outcome.refused, outcome.remarks
+        self._target = units_of(outcome.plan)
+        self._changed = True
 
-    def _loading(self) -> bool:
-        """Whether some part of the target is not there yet."""
-        return any(
-            target - self.devices[id].units("ready") - frozenset(self.devices[id].broken)
-            for id, target in self._target.items()
-            if self.devices[id].life == "online"
-        )
-
-    def _document(self, id: str) -> DeviceAllocation:
-        facts = self.devices[id]
-        assert facts.info is not None
-        target = self._target.get(id, frozenset())
-        held = facts.units("ready", "loading", "draining") if self._loading() else frozenset()
-        units = self._within_memory(id, target, frozenset(u for u in held if u[0] in self.wanted.models))
-        sources = tuple(s for s in self.wanted.sources if s.id not in self.placement.refused)
-        names = {source.model for source in sources} | {unit[0] for unit in units}
-        return DeviceAllocation(
-            epoch=0,
+    def _allocate(self, boards: List[DeviceEntry], previous: Optional[Plan]) -> Outcome:
+        reachable = self._reachable()
+        return allocate_what_fits(
+            self.wanted.fleet(boards),
+            previous=previous,
+            drained=frozenset(id for id in reachable if self.devices[id].draining),
+            frozen=frozenset(id for id in reachable if not self.devices[id].online),
+            unable={id: self.devices[id].unable() | self._not_in_store(id) for id in reachable},
             policy=self.wanted.policy,
-            segments=tuple(self._resident(unit, facts.info.type) for unit in sorted(units)),
-            sources=sources,
-            models=tuple(self.wanted.specs[name] for name in sorted(names)),
-            routes=self.placement.routes,
-            neighbours=self._neighbours(id),
+            residents=self.wanted.residents,
         )
 
-    def _within_memory(self, id: str, target: FrozenSet[Unit], held: FrozenSet[Unit]) -> FrozenSet[Unit]:
+    def _held(self, id: str) -> Tuple[Resident, ...]:
+        """What stays where it is if it can: what is there, and what we have asked for and is on its way."""
+        seen = self.devices[id]
+        asked = frozenset(seen.told) & self._target.get(id, frozenset())
+        units = (seen.slots("ready", "loading") | asked) - seen.unable()
+        return tuple(Resident(model, u, u + 1) for model, u in sorted(units) if model in self.wanted.models)
+
+    def _not_in_store(self, id: str) -> FrozenSet[Unit]:
+        """Units whose very file the device says it has not. One that says nothing of its store is tried."""
         info = self.devices[id].info
-        assert info is not None
-        room = info.memory_bytes - self._bytes(target | held)
-        keep = set(held - target)
-        for unit in sorted(keep, key=lambda u: (-self._ready_elsewhere(id, u), u)):
-            if room >= 0 or not self._ready_elsewhere(id, unit):
-                break
-            keep.discard(unit)
-            room += self._bytes({unit})
-        take: Set[Unit] = set(target)
-        for unit in sorted(target - held):
-            if room >= 0:
-                break
-            take.discard(unit)
-            room += self._bytes({unit})
-        return frozenset(take | keep)
-
-    def _ready_elsewhere(self, id: str, unit: Unit) -> int:
-        return sum(
-            unit in facts.units("ready") and unit in self._target.get(other, ())
-            for other, facts in self.devices.items()
-            if other != id and facts.life == "online"
+        if info is None or not info.models:
+            return frozenset()
+        return frozenset(
+            (model, u)
+            for (model, u), digest in self.wanted.digests.items()
+            if digest and info.models.get(model, {}).get(f"{u}:{u + 1}") != digest
         )
 
-    def _bytes(self, units: "Set[Unit] | FrozenSet[Unit]") -> int:
-        return sum(self.wanted.models[model].memory[u] for model, u in units)
+    def _documents(self) -> Dict[str, DeviceAllocation]:
+        assert self._plan is not None
+        known = self._basis.bytes_of()
+        admitted = {s.id: s.model for s in self._basis.sources if s.id in self._plan.routes}
+        needed = frozenset(unit for unit in known if unit[0] in admitted.values())
+        step = next_step({id: self._holder(id, known) for id in self._reachable()}, needed, known)
+        self.remarks = tuple(dict.fromkeys(self.remarks + step.remarks))
+        infos = self._infos()
+        routes = self._plan.routes
+        if not step.switched and self.published:
+            routes = dict(routes_now(routes, next(iter(self.published.values())).routes, step.asks, admitted))
+        network = Network(self._basis.fleet(self._boards()))
+        return write_documents(self._basis, network, step.asks, infos, routes, admitted)
 
-    def _resident(self, unit: Unit, type: str) -> Resident:
-        model, u = unit
-        facts = self.wanted.models[model]
-        seconds = facts.seconds[type][u] if type in facts.seconds else 0.0
-        return Resident(model, u, u + 1, self.wanted.digests.get(unit, ""), seconds, facts.memory[u])
-
-    def _neighbours(self, id: str) -> Tuple[Neighbour, ...]:
-        found = []
-        for other in self._reachable():
-            info = self.devices[other].info
-            if other != id and info is not None:
-                rate, delay_s = self.wanted.links.get((id, other), self.wanted.default_link)
-                found.append(Neighbour(other, info.host, info.port, rate, delay_s))
-        return tuple(found)
-
-
-def _content(document: DeviceAllocation) -> DeviceAllocation:
-    return _with_epoch(document, 0)
-
-
-def _with_epoch(document: DeviceAllocation, epoch: int) -> DeviceAllocation:
-    return DeviceAllocation(
-        epoch, document.policy, document.segments, document.sources, document.models, document.routes,
-        document.neighbours,
-    )  # fmt: skip
+    def _holder(self, id: str, known: Mapping[Unit, int]) -> Holder:
+        seen = self.devices[id]
+        assert seen.info is not None
+        # Before our first word to a device in this life of ours, what it holds is what our former life asked for.
+        told = frozenset(seen.told) if id in self.published else seen.slots("ready", "loading") | frozenset(seen.told)
+        return Holder(
+            target=self._target.get(id, frozenset()),
+            told=frozenset(unit for unit in told if unit in known),
+            ready=seen.ready(),
+            present=seen.present(),
+            absent=seen.absent(),
+            broken=seen.unable(),
+            memory_bytes=seen.info.memory_bytes,
+            online=seen.online,
+            counts=seen.online and not seen.draining,
+        )

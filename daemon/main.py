@@ -45,7 +45,13 @@ async def _refuse_a_twin(config: DaemonConfig) -> None:
     """Ask, under another client id, whether a living device has this id. Silence (or no broker yet) means no."""
     topics = Topics(config.broker.prefix)
     heard = asyncio.Event()
-    connection = Connection(config.broker, f"pamdi-{config.id}-ask-{os.getpid()}", lambda t, p, r: heard.set())
+
+    def told(topic: str, payload: bytes, retained: bool) -> None:
+        parsed = topics.parse(topic)
+        if parsed is not None and parsed.leaf == "alive/tell" and not retained:
+            heard.set()
+
+    connection = Connection(config.broker, f"pamdi-{config.id}-ask-{os.getpid()}", told)
     connection.subscribe(topics.device(config.id, "alive/tell"))
 
     async def ask() -> None:

@@ -1,4 +1,8 @@
-"""systemd's notification protocol: one datagram per message to the socket that NOTIFY_SOCKET names."""
+"""systemd's notification protocol: one datagram per message to the socket that NOTIFY_SOCKET names.
+
+READY when able to work, STATUS with a sentence for ``systemctl status``, WATCHDOG while work progresses, STOPPING while
+draining. The name of the socket is a path, or one in the abstract name space, written with an @.
+"""
 
 import os
 import socket
@@ -6,22 +10,25 @@ from typing import Mapping, Optional
 
 
 class Notifier:
-    """Says READY, STATUS, WATCHDOG and STOPPING to systemd; does nothing where there is none."""
+    """Says READY, STATUS, WATCHDOG and STOPPING to systemd; does nothing where there is none.
+
+    ``watchdog_s``: systemd restarts us after so long without :meth:`watchdog`; None: it does not watch us.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        watchdog_us = environment.get("WATCHDOG_USEC", "")
-        self.watchdog_s: Optional[float] = int(watchdog_us) / 1e6 if watchdog_us.isdigit() else None
+        self.watchdog_s = _watchdog_s(environment)
         self._status = ""
 
     def ready(self) -> None:
         self._send("READY=1")
 
     def status(self, sentence: str) -> None:
+        """Told once until it changes. A message is lines, so a line break in the sentence becomes a space."""
         if sentence != self._status:
             self._status = sentence
-            self._send(f"STATUS={sentence}")
+            self._send("STATUS=" + " ".join(sentence.splitlines()))
 
     def watchdog(self) -> None:
         self._send("WATCHDOG=1")
@@ -34,6 +41,14 @@ class Notifier:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             try:
-                sock.sendto(message.encode(), self._address)
+                sock.sendto(message.encode(), socket.MSG_DONTWAIT, self._address)
             except OSError:
-                return  # a manager that does not listen must not take the service down
+                return  # a manager that does not listen must neither stop the service nor make it wait
+
+
+def _watchdog_s(environment: Mapping[str, str]) -> Optional[float]:
+    """WATCHDOG_PID names whom the watchdog is for: a child that inherits the environment is not meant."""
+    if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    interval_us = environment.get("WATCHDOG_USEC", "")
+    return int(interval_us) / 1e6 if interval_us.isdigit() and int(interval_us) > 0 else None

@@ -41,6 +41,7 @@ class Stats:
             "memory_available_bytes": host.memory_available_bytes,
             "temperatures_c": host.temperatures_c or None,
             "power_mode": host.power_mode,
+            "power_w": host.power_w or None,
         }
 
 

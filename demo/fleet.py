@@ -164,6 +164,17 @@ class Fleet:
         self._write_controller()
         await self.ready()
 
+    async def admit(self, source: str) -> None:
+        """Add a source while everything runs, and wait until its head obeys it. Raises Unreachable."""
+        self.active = [*self.active, source]
+        self._write_controller()
+        head = next(row.device for row in self.sources if row.id == source)
+        until = time.monotonic() + START_S_MAX
+        while not self.watcher.admits(head, source):
+            if time.monotonic() > until:
+                raise Unreachable(f"source {source} is not admitted after {START_S_MAX:g} s (logs in {self.folder})")
+            await asyncio.sleep(0.05)
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:

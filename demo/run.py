@@ -122,8 +122,7 @@ async def _phase(fleet: Fleet, view: View, digits: Digits, story: Story, name: s
 
 async def _dock_joins(fleet: Fleet, load: Load, works: int, rate_hz: float, after_s: float) -> None:
     await asyncio.sleep(after_s)
-    fleet.active = ["gate", "yard", "dock"]
-    fleet._write_controller()  # the works wait for the controller to let the new source in
+    await fleet.admit("dock")
     await load.run("dock", works, rate_hz)
 
 

@@ -51,6 +51,12 @@ class Watcher:
         epochs = {self.wanted[d].epoch for d in devices if d in self.wanted}
         return len(epochs) == 1 and all(self._settled(device, policy, sources) for device in devices)
 
+    def admits(self, head: str, source: str) -> bool:
+        """Whether the head of ``source`` obeys an epoch that knows it."""
+        wanted, held = self.wanted.get(head), self.held.get(head)
+        known = wanted is not None and source in {s.id for s in wanted.sources}
+        return known and held is not None and wanted is not None and held.epoch >= wanted.epoch
+
     def _settled(self, device: str, policy: str, sources: List[str]) -> bool:
         wanted, held = self.wanted.get(device), self.held.get(device)
         if wanted is None or held is None or self.states.get(device) != "online":

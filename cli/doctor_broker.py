@@ -1,0 +1,118 @@
+"""Whether the broker is in reach, lets us in, answers at once, and whether this device's daemon is on it.
+
+The question asked is the one that a starting daemon asks: ``alive/ask``. We hear our own question, which gives the time
+of a round trip, and a running daemon's answer.
+"""
+
+import asyncio
+import os
+import ssl
+from typing import List, Optional
+
+from pamdi.cli.doctor_findings import ODD, OK, WRONG, Finding
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import run_together
+from pamdi.client.mqtt import Connection
+from pamdi.core.errors import ConfigError
+from pamdi.core.topics import Topics
+
+CONNECT_S_MAX = 5.0
+ROUND_TRIPS = 5
+ROUND_TRIP_S_MAX = 1.0
+SLOW_S = 0.035  # a broker or client without TCP_NODELAY adds 40 ms to every exchange
+
+
+class BrokerVisit:
+    """One connection, five questions."""
+
+    def __init__(self, broker: BrokerConfig, device: str) -> None:
+        self._ask = Topics(broker.prefix).device(device, "alive/ask")
+        self._tell = Topics(broker.prefix).device(device, "alive/tell")
+        self._connection = Connection(broker, f"pamdi-doctor-{os.getpid()}", self._heard, log=self._said)
+        self._connection.subscribe(self._ask)
+        self._connection.subscribe(self._tell)
+        self._echo = asyncio.Event()
+        self.connected = False
+        self.problem = "no answer"
+        self.round_trips_s: List[float] = []
+        self.daemon_answers = False
+
+    def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
+        self._echo.set()
+        self.daemon_answers = self.daemon_answers or topic == self._tell
+
+    def _said(self, line: str) -> None:
+        if "out of reach" in line:
+            self.problem = line.partition(" is out of reach (")[2].partition("): trying")[0] or line
+
+    async def run(self) -> None:
+        """Raises ConfigError for settings that cannot work."""
+        await run_together({"broker": self._connection.run(), "questions": self._questions()})
+
+    async def _questions(self) -> None:
+        try:
+            await asyncio.wait_for(self._connection.connected.wait(), CONNECT_S_MAX)
+            self.connected = True
+            loop = asyncio.get_running_loop()
+            for _ in range(ROUND_TRIPS):
+                self._echo.clear()
+                asked_at = loop.time()
+                self._connection.publish(self._ask, b"?", 1)
+                await asyncio.wait_for(self._echo.wait(), ROUND_TRIP_S_MAX)
+                self.round_trips_s.append(loop.time() - asked_at)
+        except asyncio.TimeoutError:
+            return
+
+
+def about_broker(broker: BrokerConfig, device: Optional[str], needed: bool) -> List[Finding]:
+    """``device``: whose daemon to look for. ``needed``: nobody named a broker, so that its absence may be meant."""
+    try:
+        host, port, tls = broker.address()
+        visit = asyncio.run(_visit(broker, device or "doctor"))
+    except (ConfigError, ssl.SSLError) as error:
+        return [Finding("broker", f"{broker.url}: {error}", WRONG, "mend the [broker] table or the options")]
+    if not visit.connected:
+        where = f"{host}:{port}{' with TLS' if tls else ''}"
+        state = WRONG if needed else ODD
+        return [Finding("broker", f"{where} is out of reach: {visit.problem}", state, cure_for(visit.problem))]
+    findings = [_about_round_trip(f"{host}:{port}", visit.round_trips_s)]
+    if device is not None:
+        findings.append(Finding("daemon", f"{device} is {'running' if visit.daemon_answers else 'not running'}"))
+    return findings
+
+
+async def _visit(broker: BrokerConfig, device: str) -> BrokerVisit:
+    visit = BrokerVisit(broker, device)
+    await visit.run()
+    return visit
+
+
+def _about_round_trip(where: str, round_trips_s: List[float]) -> Finding:
+    if not round_trips_s:
+        cure = "the access list must let this user read and write its device's topics (examples/mosquitto.acl)"
+        return Finding("broker", f"{where} connects, but our own message did not come back", ODD, cure)
+    median_s = sorted(round_trips_s)[len(round_trips_s) // 2]
+    value = f"{where} answers in {median_s * 1000:.1f} ms"
+    if median_s < SLOW_S:
+        return Finding("broker", value, OK)
+    return Finding("broker", value, ODD, "set_tcp_nodelay true in mosquitto.conf; or the network is slow")
+
+
+def cure_for(problem: str) -> str:
+    """What to do about what the network or the broker said."""
+    said = problem.lower()
+    cures = {
+        "refused": "start the broker, or mend the port: sudo systemctl status mosquitto",
+        "not authori": "user and password: set both as the broker knows them (mosquitto_passwd)",
+        "user name or password": "user and password: set both as the broker knows them (mosquitto_passwd)",
+        "certificate": "ca_file must be who signed the broker's certificate, the url one of the names in it",
+        "ssl": "port and scheme must agree: mqtts:// for a TLS listener, mqtt:// for a plain one",
+        "name or service": "the host's name is unknown here: mend the url, or use an address",
+        "name resolution": "the host's name is unknown here: mend the url, or use an address",
+        "no route": "no network to the broker: check cable, WiFi, address",
+        "unreachable": "no network to the broker: check cable, WiFi, address",
+        "no such file": "a file named in [broker] is missing: mend ca_file, cert_file or key_file",
+        "permission": "a file named in [broker] cannot be read: run this as the service's user (sudo -u pamdi)",
+    }
+    found = next((cure for word, cure in cures.items() if word in said), None)
+    return found or "check the url, a firewall, and that the broker listens on more than loopback"

@@ -1,0 +1,119 @@
+"""The first allocation: who holds what, the usual routes, and what they cost.
+
+A sound, deterministic heuristic that respects memory, links and priority; the solver that is held to a bound is
+another part's. ``residents`` decides the memory, ``routes`` the ways, ``objective`` says what both are worth.
+"""
+
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
+
+from pamdi.controller.fleet import Fleet, Unit
+from pamdi.controller.objective import evaluate
+from pamdi.controller.residents import Stock, choose
+from pamdi.controller.routes import ar_mdi_routes, shortest_routes
+from pamdi.core.allocation import Plan, Resident
+from pamdi.core.errors import PamdiError
+
+SOLVER = "first"
+
+
+class Infeasible(PamdiError):
+    """Some sources cannot be served: ``refused[source]`` says which memory is missing, and how much of it."""
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        self.refused = dict(refused)
+        super().__init__("; ".join(f"source {id}: {why}" for id, why in sorted(refused.items())))
+
+
+class Outcome(NamedTuple):
+    """A plan for the sources that can be served, why the others cannot, and what people should know."""
+
+    plan: Plan
+    refused: Dict[str, str]
+    remarks: Tuple[str, ...]
+
+
+def allocate(
+    fleet: Fleet,
+    *,
+    previous: Optional[Plan] = None,
+    drained: FrozenSet[str] = frozenset(),
+    policy: str = "pa-mdi",
+    residents: str = "plan",
+) -> Plan:
+    """Who holds what and the usual routes, for all sources. Raises Infeasible when one cannot be served."""
+    outcome = allocate_what_fits(fleet, previous=previous, drained=drained, policy=policy, residents=residents)
+    if outcome.refused:
+        raise Infeasible(outcome.refused)
+    return outcome.plan
+
+
+def allocate_what_fits(
+    fleet: Fleet,
+    *,
+    previous: Optional[Plan] = None,
+    drained: FrozenSet[str] = frozenset(),
+    frozen: FrozenSet[str] = frozenset(),
+    unable: Optional[Mapping[str, FrozenSet[Unit]]] = None,
+    policy: str = "pa-mdi",
+    residents: str = "plan",
+) -> Outcome:
+    """Like :func:`allocate`, but less urgent sources that do not fit are left out, with the reason.
+
+    ``previous``: its residents stay where they can. ``drained`` devices get nothing; ``frozen`` ones (suspect) get
+    nothing new; ``unable[device]``: units that it cannot load.
+    """
+    before = units_of(previous) if previous is not None else {}
+    if policy == "ar-mdi":
+        before = _with_chain(fleet, before, drained | frozen)
+    stock = choose(fleet, before, drained, frozen, unable, policy, residents)
+    refused, served = dict(stock.refused), _without(fleet, stock)
+    routes = ar_mdi_routes(served, stock.holds) if policy == "ar-mdi" else shortest_routes(served, stock.holds)
+    for source in served.source:
+        if source.id not in routes:
+            refused[source.id] = f"no way from {source.device} through its model and back: declare the missing [[link]]"
+    served = _only(served, frozenset(routes))
+    objective = evaluate(served, routes).objective
+    plan = Plan(SOLVER, objective, None, routes, _residents(fleet, stock.holds))
+    return Outcome(plan, refused, stock.remarks)
+
+
+def units_of(plan: Plan) -> Dict[str, FrozenSet[Unit]]:
+    return {
+        id: frozenset((r.model, u) for r in held for u in range(r.first, r.stop)) for id, held in plan.residents.items()
+    }
+
+
+def _with_chain(fleet: Fleet, before: Dict[str, FrozenSet[Unit]], closed: FrozenSet[str]) -> Dict[str, FrozenSet[Unit]]:
+    """AR-MDI's own chains are wanted where they are before anything else is."""
+    open_fleet = Fleet(
+        [d for d in fleet.device if d.id not in closed], fleet.link, fleet.mesh, fleet.model, fleet.source
+    )
+    present = _only(open_fleet, frozenset(s.id for s in fleet.source if s.device in {d.id for d in open_fleet.device}))
+    chained: Dict[str, List[Unit]] = {}
+    for source in present.source:
+        for route in ar_mdi_routes(present).get(source.id, ()):
+            for visit in route.visits:
+                chained.setdefault(visit.device, []).extend((source.model, u) for u in range(visit.first, visit.stop))
+    ids = set(before) | set(chained)
+    return {id: before.get(id, frozenset()) | frozenset(chained.get(id, ())) for id in ids}
+
+
+def _without(fleet: Fleet, stock: Stock) -> Fleet:
+    return _only(fleet, frozenset(source.id for source in fleet.source if source.id not in stock.refused))
+
+
+def _only(fleet: Fleet, sources: FrozenSet[str]) -> Fleet:
+    kept = [source for source in fleet.source if source.id in sources]
+    return Fleet(fleet.device, fleet.link, fleet.mesh, fleet.model, kept, fleet.loss_penalty_s)
+
+
+def _residents(fleet: Fleet, holds: Mapping[str, FrozenSet[Unit]]) -> Dict[str, Tuple[Resident, ...]]:
+    models = {model.id: model for model in fleet.model}
+    kinds = {device.id: device.type for device in fleet.device}
+    return {
+        id: tuple(
+            Resident(model, u, u + 1, "", models[model].seconds[kinds[id]][u], models[model].memory[u])
+            for model, u in sorted(units)
+        )
+        for id, units in sorted(holds.items())
+    }

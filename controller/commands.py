@@ -1,0 +1,77 @@
+"""Commands by hand: drain, reallocate. Idempotent by id; each is answered at once, and again when it has come true.
+
+A report is ``{"id", "status", "said", "epoch"}``; ``status`` is accepted, then done; or waiting when the fleet has
+not settled within ``REPORT_S_MAX``; or failed. The same id again gets the last report again, and nothing is done twice.
+"""
+
+from typing import Dict, List
+
+import msgspec
+
+from pamdi.controller.rollout import Rollout
+from pamdi.core.topics import Topic
+
+REMEMBERED_MAX = 1000
+REPORT_S_MAX = 120.0
+
+
+class Report(msgspec.Struct, frozen=True):
+    id: str
+    status: str
+    said: str
+    epoch: int
+
+
+class Commands:
+    def __init__(self, rollout: Rollout) -> None:
+        self._rollout = rollout
+        self._last: Dict[str, Report] = {}
+        self._open: Dict[str, float] = {}
+
+    def obey(self, topic: Topic, id: str, on: bool, now: float) -> Report:
+        if id in self._last:
+            return self._last[id]
+        if topic.leaf == "drain":
+            said = self._rollout.drain(topic.id, on, now)
+            if said is None:
+                known = ", ".join(sorted(self._rollout.devices)) or "none"
+                return self._keep(
+                    Report(id, "failed", f"there is no device {topic.id}; known are {known}", self._epoch)
+                )
+        else:
+            said = self._rollout.reallocate(now)
+        self._open[id] = now
+        return self._keep(Report(id, "accepted", said, self._epoch))
+
+    def finished(self, now: float) -> List[Report]:
+        """Reports of commands that have come true, or have taken too long."""
+        reports = []
+        settled = self._rollout.settled()
+        for id, since in list(self._open.items()):
+            if settled:
+                reports.append(Report(id, "done", self._outcome(), self._epoch))
+            elif now >= since + REPORT_S_MAX:
+                left = "; ".join(self._rollout.unsettled()) or "the plan is not made yet"
+                reports.append(Report(id, "waiting", f"not done after {REPORT_S_MAX:g} s: {left}", self._epoch))
+            else:
+                continue
+            del self._open[id]
+            self._keep(reports[-1])
+        return reports
+
+    @property
+    def _epoch(self) -> int:
+        return self._rollout.epoch
+
+    def _outcome(self) -> str:
+        rollout = self._rollout
+        refused = [f"source {id} is not admitted: {why}" for id, why in sorted(rollout.refused.items())]
+        return "; ".join([f"every device holds its part of epoch {rollout.epoch}", *rollout.remarks, *refused])
+
+    def _keep(self, report: Report) -> Report:
+        self._last[report.id] = report
+        while len(self._last) > REMEMBERED_MAX:
+            oldest = next(iter(self._last))
+            del self._last[oldest]
+            self._open.pop(oldest, None)
+        return report

@@ -1,0 +1,86 @@
+"""The documents that devices obey: one ``DeviceAllocation`` each, from the plan and from what is asked for now."""
+
+from typing import Dict, FrozenSet, Iterable, Mapping, Tuple
+
+import msgspec
+
+from pamdi.controller.fleet import Unit
+from pamdi.controller.network import Network
+from pamdi.controller.wanted import Wanted
+from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Neighbour, Resident, Route
+
+Routes = Mapping[str, Tuple[Route, ...]]
+
+
+def write_documents(
+    wanted: Wanted,
+    network: Network,
+    asks: Mapping[str, FrozenSet[Unit]],
+    infos: Mapping[str, DeviceInfo],
+    routes: Routes,
+    admitted: Iterable[str],
+) -> Dict[str, DeviceAllocation]:
+    """By device, with epoch 0. Every device knows all admitted sources, and all models, since any work may pass."""
+    names = frozenset(admitted)
+    sources = tuple(source.spec() for source in wanted.sources if source.id in names)
+    models = tuple(wanted.specs[name] for name in sorted(wanted.specs))
+    return {
+        id: DeviceAllocation(
+            epoch=0,
+            policy=wanted.policy,
+            segments=tuple(_resident(wanted, unit, infos[id].type) for unit in sorted(units)),
+            sources=sources,
+            models=models,
+            routes=dict(routes),
+            neighbours=_neighbours(network, id, infos),
+        )
+        for id, units in asks.items()
+    }
+
+
+def content(document: DeviceAllocation) -> DeviceAllocation:
+    """What a document says, whenever it was said."""
+    return msgspec.structs.replace(document, epoch=0)
+
+
+def with_epoch(document: DeviceAllocation, epoch: int) -> DeviceAllocation:
+    return msgspec.structs.replace(document, epoch=epoch)
+
+
+def units_asked(document: DeviceAllocation) -> FrozenSet[Unit]:
+    return frozenset((r.model, u) for r in document.segments for u in range(r.first, r.stop))
+
+
+def routes_now(
+    planned: Routes, before: Routes, asks: Mapping[str, FrozenSet[Unit]], models: Mapping[str, str]
+) -> Routes:
+    """Routes while a change is under way: each source keeps its old ones as long as every visit is still possible.
+    ``models[source]`` is the model of each admitted source."""
+    return {
+        source: before[source] if source in before and _possible(before[source], models[source], asks) else routes
+        for source, routes in planned.items()
+    }
+
+
+def _possible(routes: Tuple[Route, ...], model: str, asks: Mapping[str, FrozenSet[Unit]]) -> bool:
+    return all(
+        (model, u) in asks.get(visit.device, frozenset())
+        for route in routes
+        for visit in route.visits
+        for u in range(visit.first, visit.stop)
+    )
+
+
+def _resident(wanted: Wanted, unit: Unit, type: str) -> Resident:
+    name, u = unit
+    model = wanted.models[name]
+    seconds = model.seconds[type][u] if type in model.seconds else 0.0
+    return Resident(name, u, u + 1, wanted.digests.get(unit, ""), seconds, model.memory[u])
+
+
+def _neighbours(network: Network, id: str, infos: Mapping[str, DeviceInfo]) -> Tuple[Neighbour, ...]:
+    return tuple(
+        Neighbour(link.b, infos[link.b].host, infos[link.b].port, link.rate_bytes_per_s, link.delay_s)
+        for link in network.neighbours(id)
+        if link.b in infos
+    )

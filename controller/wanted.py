@@ -1,0 +1,35 @@
+"""What people asked for, as the controller's configuration says it, ready for planning."""
+
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from pamdi.controller.fleet import DeviceEntry, Fleet, LinkEntry, MeshEntry, ModelEntry, SourceEntry, Unit
+from pamdi.core.allocation import ModelSpec
+
+
+class Wanted(NamedTuple):
+    """``models`` cost, ``specs`` describe, ``digests[(model, unit)]`` is the sha256 of the segment's file.
+    ``default_link``: (bytes per second, delay) of pairs that no [[link]] or [[mesh]] declares; None: no link."""
+
+    models: Dict[str, ModelEntry]
+    specs: Dict[str, ModelSpec]
+    digests: Dict[Unit, str]
+    sources: Tuple[SourceEntry, ...]
+    links: Tuple[LinkEntry, ...] = ()
+    meshes: Tuple[MeshEntry, ...] = ()
+    default_link: Optional[Tuple[float, float]] = (12_500_000.0, 0.001)
+    policy: str = "pa-mdi"
+    residents: str = "plan"
+    settle_s: float = 0.5
+    gone_after_s: float = 10.0
+    load_s_max: float = 600.0
+    retry_after_s: float = 60.0
+
+    def fleet(self, devices: Sequence[DeviceEntry]) -> Fleet:
+        """The problem to solve with these devices."""
+        meshes: List[MeshEntry] = list(self.meshes)
+        if self.default_link is not None:
+            meshes.append(MeshEntry("all", *self.default_link))
+        return Fleet(list(devices), list(self.links), meshes, list(self.models.values()), list(self.sources))
+
+    def bytes_of(self) -> Dict[Unit, int]:
+        return {(id, u): size for id, model in self.models.items() for u, size in enumerate(model.memory)}

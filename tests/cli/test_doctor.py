@@ -1,0 +1,179 @@
+"""`pamdi doctor`: every complaint names a cure, what is unavailable is said so, and the exit status tells."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from pamdi.cli.doctor import lines_of
+from pamdi.cli.doctor_broker import cure_for
+from pamdi.cli.doctor_findings import (
+    ODD,
+    OK,
+    WRONG,
+    Finding,
+    about_clock,
+    about_host,
+    about_memory,
+    about_store,
+    about_temperature,
+)
+from pamdi.cli.main import main
+from pamdi.daemon.host import describe_host
+from tests.brokers import free_port, have_mosquitto, running, start_mosquitto
+
+needs_mosquitto = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed here")
+
+
+def _config(tmp_path: Path, broker: str, *lines: str) -> Path:
+    store = tmp_path / "store"
+    store.mkdir(exist_ok=True)
+    path = tmp_path / "daemon.toml"
+    head = [
+        f'id = "d0"\ntype = "orin-nano"\nstore = "{store}"',
+        f'runtime_dir = "{tmp_path}"\nstate_dir = "{tmp_path}"',
+    ]
+    path.write_text("\n".join([*head, "[backend]", 'name = "stub"', "[broker]", f'url = "{broker}"', *lines, ""]))
+    return path
+
+
+def _doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> "tuple[int, Dict[str, Any]]":
+    status = main(["doctor", "--json", *arguments])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def _named(document: Dict[str, Any], name: str) -> List[Dict[str, str]]:
+    return [finding for finding in document["findings"] if finding["name"] == name]
+
+
+@needs_mosquitto
+def test_a_device_that_can_work_says_so_and_ends_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(start_mosquitto(tmp_path)) as broker:
+        status, document = _doctor(capsys, "--config", str(_config(tmp_path, broker.url)))
+    assert (status, document["ok"]) == (0, True)
+    (found,) = _named(document, "broker")
+    assert found["value"].startswith(f"127.0.0.1:{broker.port} answers in ")
+    assert _named(document, "daemon") == [{"name": "daemon", "value": "d0 is not running"}]
+
+
+@needs_mosquitto
+def test_a_round_trip_on_this_machine_is_not_slow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with running(start_mosquitto(tmp_path)) as broker:
+        _, document = _doctor(capsys, "--broker", broker.url)
+    assert "state" not in _named(document, "broker")[0]
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("lines", [(), ('user = "d0"', 'password_file = "{}/password"')], ids=["anonymous", "password"])
+def test_a_broker_that_does_not_let_us_in_is_wrong_with_its_cure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: "tuple[str, ...]"
+) -> None:
+    (tmp_path / "password").write_text("guess\n")
+    with running(start_mosquitto(tmp_path, users={"d0": "secret"})) as broker:
+        config = _config(tmp_path, broker.url, *(line.format(tmp_path) for line in lines))
+        status, document = _doctor(capsys, "--config", str(config))
+    (found,) = _named(document, "broker")
+    assert (status, found["state"]) == (1, WRONG)
+    assert found["cure"] == "user and password: set both as the broker knows them (mosquitto_passwd)"
+
+
+@needs_mosquitto
+def test_an_access_list_that_shuts_us_out_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "acl").write_text("topic read elsewhere/#\n")
+    with running(start_mosquitto(tmp_path, config=f"acl_file {tmp_path}/acl")) as broker:
+        status, document = _doctor(capsys, "--config", str(_config(tmp_path, broker.url)))
+    (found,) = _named(document, "broker")
+    assert (status, found["state"]) == (0, ODD)
+    assert "did not come back" in found["value"]
+
+
+def test_a_broker_that_is_down_is_wrong_where_it_was_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    status, document = _doctor(capsys, "--config", str(_config(tmp_path, url)))
+    (found,) = _named(document, "broker")
+    assert (status, found["state"]) == (1, WRONG)
+    assert found["cure"].startswith("start the broker")
+
+
+def test_a_mistyped_key_is_told_with_what_was_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _config(tmp_path, "mqtt://127.0.0.1:1", 'usr = "d0"')
+    status, document = _doctor(capsys, "--config", str(config), "--broker", f"mqtt://127.0.0.1:{free_port()}")
+    assert status == 1
+    assert "did you mean `user`?" in _named(document, "configuration")[0]["value"]
+
+
+def test_a_password_file_that_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _config(tmp_path, f"mqtt://127.0.0.1:{free_port()}", 'user = "d0"', 'password_file = "/nowhere/password"')
+    status, document = _doctor(capsys, "--config", str(config))
+    (found,) = _named(document, "broker")
+    assert (status, found["state"]) == (1, WRONG)
+    assert "/nowhere/password" in found["value"]
+
+
+def test_a_store_is_judged_by_what_is_in_it(tmp_path: Path) -> None:
+    assert [finding.state for finding in about_store(tmp_path / "absent", False)] == [WRONG]
+    (empty,) = about_store(tmp_path, False)
+    assert (empty.state, "pamdi engines export" in empty.cure) == (ODD, True)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.json").write_text("{")
+    (damaged,) = about_store(tmp_path, False)
+    assert (damaged.state, damaged.cure) == (WRONG, "export the model again")
+
+
+def test_every_fact_of_an_unknown_machine_is_unavailable(tmp_path: Path) -> None:
+    findings = {finding.name: finding for finding in about_host(describe_host(tmp_path))}
+    names = ("board", "L4T", "JetPack", "CUDA", "TensorRT", "power mode", "power", "temperature", "memory")
+    assert {findings[name].value for name in names} == {"unavailable"}
+    assert {finding.state for finding in findings.values()} == {OK}
+
+
+def test_a_hot_or_full_board_is_odd_and_names_its_cure(tmp_path: Path) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "type").write_text("gpu-thermal\n")
+    (zone / "temp").write_text("95500\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 4000000 kB\nMemAvailable: 200000 kB\n")
+    for finding in (about_temperature(describe_host(tmp_path)), about_memory(describe_host(tmp_path))):
+        assert finding.state == ODD
+        assert finding.cure
+
+
+def test_a_clock_that_somebody_keeps_is_said_to_be_kept(tmp_path: Path) -> None:
+    assert "synchronised" not in about_clock(tmp_path / "synchronized").value
+    (tmp_path / "synchronized").touch()
+    assert about_clock(tmp_path / "synchronized").value.endswith("UTC, synchronised")
+
+
+@pytest.mark.parametrize(
+    ("problem", "word"),
+    [
+        ("[Errno 111] Connection refused", "start the broker"),
+        ("[code:135] Not authorized", "password"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", "ca_file"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "mqtts://"),
+        ("[Errno -2] Name or service not known", "unknown here"),
+        ("[Errno 113] No route to host", "no network"),
+        ("timed out", "firewall"),
+    ],
+)
+def test_what_the_network_says_is_turned_into_what_to_do(problem: str, word: str) -> None:
+    assert word in cure_for(problem)
+
+
+def test_the_report_marks_what_is_odd_and_wrong_and_ends_with_a_verdict() -> None:
+    findings = [
+        Finding("board", "Orin"),
+        Finding("disk", "full", ODD, "remove"),
+        Finding("broker", "away", WRONG, "start"),
+    ]
+    assert lines_of(findings) == [
+        "  board   Orin",
+        "? disk    full",
+        "          -> remove",
+        "! broker  away",
+        "          -> start",
+        "",
+        "1 must be mended before this device can work, 1 to look at",
+    ]
