@@ -104,7 +104,8 @@ def main() -> int:
     process = context.Process(target=peer, args=(theirs, arguments.bytes), daemon=True)
     process.start()
     uvloop.install()
-    times = asyncio.run(measure(*ours.recv(), arguments.bytes, arguments.rounds))
+    link_port, echo_port = ours.recv()
+    times = asyncio.run(measure(link_port, echo_port, arguments.bytes, arguments.rounds))
     process.kill()
     rows = {}
     for name, seconds in times.items():

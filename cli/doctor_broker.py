@@ -28,7 +28,10 @@ class BrokerVisit:
     def __init__(self, broker: BrokerConfig, device: str) -> None:
         self._ask = Topics(broker.prefix).device(device, "alive/ask")
         self._tell = Topics(broker.prefix).device(device, "alive/tell")
-        self._connection = Connection(broker, f"pamdi-doctor-{os.getpid()}", self._heard, log=self._said)
+        self._settled = asyncio.Event()  # connected, or the first attempt has failed: there is no second
+        self._connection = Connection(
+            broker, f"pamdi-doctor-{os.getpid()}", self._heard, on_connect=self._settled.set, log=self._said
+        )
         self._connection.subscribe(self._ask)
         self._connection.subscribe(self._tell)
         self._echo = asyncio.Event()
@@ -43,6 +46,7 @@ class BrokerVisit:
 
     def _said(self, line: str) -> None:
         if "out of reach" in line:
+            self._settled.set()
             self.problem = line.partition(" is out of reach (")[2].partition("): trying")[0] or line
 
     async def run(self) -> None:
@@ -51,10 +55,10 @@ class BrokerVisit:
 
     async def _questions(self) -> None:
         try:
-            await asyncio.wait_for(self._connection.connected.wait(), CONNECT_S_MAX)
-            self.connected = True
+            await asyncio.wait_for(self._settled.wait(), CONNECT_S_MAX)
+            self.connected = self._connection.connected.is_set()
             loop = asyncio.get_running_loop()
-            for _ in range(ROUND_TRIPS):
+            for _ in range(ROUND_TRIPS if self.connected else 0):
                 self._echo.clear()
                 asked_at = loop.time()
                 self._connection.publish(self._ask, b"?", 1)

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from pamdi.core.errors import EngineError
 
@@ -57,7 +57,7 @@ def _cut(arguments: argparse.Namespace) -> int:
     if arguments.units is not None:
         model = group(model, arguments.units)
     entering = model.units[0].entering.item_bytes
-    rows = [
+    rows: List[Dict[str, Any]] = [
         {
             "unit": number, "name": unit.name, "operators": len(unit.nodes), "bytes_in": unit.entering.item_bytes,
             "memory_bytes": unit.memory_bytes, "flops": unit.flops, "wider_than_input": unit.entering.item_bytes > entering,
@@ -70,7 +70,7 @@ def _cut(arguments: argparse.Namespace) -> int:
     table = [["unit", "first operator", "operators", "bytes in", "memory", "MFLOP", ""]]
     for row in rows:
         mark = "costs more than the input" if row["wider_than_input"] else ""
-        flops = f"{int(row['flops']) / 1e6:.1f}"
+        flops = f"{row['flops'] / 1e6:.1f}"
         table.append(
             [str(row["unit"]), str(row["name"]), str(row["operators"]), str(row["bytes_in"]), str(row["memory_bytes"]),
              flops, mark]

@@ -8,7 +8,7 @@ import argparse
 import inspect
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, get_args
 
 import msgspec
 
@@ -32,7 +32,7 @@ def state_machines() -> str:
 def protocol() -> str:
     parts = ["# Messages, topics, reasons\n\nGenerated from `core/` by `make docs`; edit that.\n"]
     parts.append(f"## Messages on direct links (version {messages.VERSION})\n\n{inspect.getdoc(messages)}\n")
-    for kind in messages.AnyMessage.__args__:
+    for kind in get_args(messages.AnyMessage):
         parts.append(f"### {kind.__name__}\n\n{inspect.getdoc(kind)}\n")
         for field in msgspec.structs.fields(kind):
             name = getattr(field.type, "__name__", None) or str(field.type)

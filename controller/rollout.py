@@ -257,5 +257,5 @@ class Rollout:
             broken=seen.unable(),
             memory_bytes=seen.info.memory_bytes,
             online=seen.online,
-            counts=seen.online and not seen.draining,
+            counts=True,
         )

@@ -35,8 +35,8 @@ class Held:
     next segment); sizes in bytes."""
 
     __slots__ = (
-        "age_s_max", "arrived", "born", "continuing", "due", "error", "head", "key", "model", "nbytes", "path", "payload",
-        "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
+        "age_s_max", "arrived", "born", "continuing", "due", "error", "head", "key", "model", "nbytes", "path",
+        "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:

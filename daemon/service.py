@@ -283,7 +283,8 @@ class Service:
     def _result(self, i: ins.PublishResult) -> None:
         outputs = tensors_json(i.payload) if i.payload is not None else {}
         result = ResultJson(
-            i.work.id, i.status, i.reason, i.detail, i.latency_s, i.retry_after_s, i.replayed, i.retried, outputs, i.path
+            i.work.id, i.status, i.reason, i.detail, i.latency_s, i.retry_after_s, i.replayed, i.retried, outputs,
+            i.path,
         )  # fmt: skip
         done = (lambda: self._told(i.work)) if i.acknowledge else None
         self._publish_result(i.work.source, result, i.urgency, done)

@@ -78,7 +78,7 @@ def source_figures(outcomes: List[Outcome], duplicated: int, redelivered: int) -
 
 
 def utilisation(outcomes: List[Outcome], heads: Dict[str, str]) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Shares of the phase's time in which each device computed, and each link carried tensors, by the answers' paths."""
+    """Shares of the phase's time in which each device computed and each link carried tensors, by the answers' paths."""
     ends = [o.ended_at for o in outcomes if o.ended_at is not None]
     span = max(ends) - min(o.submitted_at for o in outcomes) if ends else 0.0
     devices: Dict[str, float] = {}

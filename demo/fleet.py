@@ -16,17 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.core.errors import Unreachable
-from pamdi.demo.watcher import Watcher
+from pamdi.client.watcher import Watcher
 from pamdi.engines.export import OURS, export
 
 MODEL = "resnet56-digits"
 PR_SET_PDEATHSIG = 1
 START_S_MAX = 60.0
+STOP_S_MAX = 5.0
+REVIVE_S = 2.0  # a served process that died is away for so long, as under a service manager
+YOUNG_S, YOUNG_DEATHS_MAX = 5.0, 3
 
 
 class Options(NamedTuple):
@@ -70,19 +74,27 @@ def mosquitto_path() -> Optional[str]:
 
 
 class Fleet:
-    """``async with Fleet(options) as fleet``: up on entry (every source admits), gone on exit."""
+    """``async with Fleet(options) as fleet``: up on entry (every source admits), gone on exit.
 
-    def __init__(self, options: Options, announce: bool = False) -> None:
+    ``active``: the sources it begins with. ``folder`` keeps configurations and logs; it goes on exit, unless an
+    error ends the fleet or ``keep_folder`` is set."""
+
+    def __init__(self, options: Options, announce: bool = False, active: Sequence[str] = ("gate", "yard")) -> None:
         self.options = options
         self.folder = Path(tempfile.mkdtemp(prefix="pamdi-demo-"))
         self.sources = sources_for(options.devices)
-        self.active: List[str] = ["gate", "yard"]
+        self.active: List[str] = list(active)
         self.policy = options.policy
         self.url = options.broker or f"mqtt://127.0.0.1:{_free_port()}"
         self.broker_name = "given"
         self.devices = [f"d{i}" for i in range(options.devices)]
+        self.keep_folder = False
+        self._ending = False
         self._announce = announce
         self._processes: Dict[str, "subprocess.Popen[bytes]"] = {}
+        self._started_at: Dict[str, float] = {}
+        self._killed: Set[str] = set()
+        self._prctl = getattr(ctypes.CDLL(None), "prctl", None)  # looked up here: a forked child should do little
         self.watcher = Watcher(BrokerConfig(self.url))
 
     async def __aenter__(self) -> "Fleet":
@@ -96,36 +108,43 @@ class Fleet:
                 self.start(device)
             await self.watcher.start()
             await self.ready()
-        except BaseException:
-            await self.__aexit__()
+        except BaseException as error:
+            await self.__aexit__(type(error))
             raise
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, error: Optional[Type[BaseException]] = None, *rest: Any) -> None:
+        failed = error is not None and issubclass(error, Exception)  # being cancelled is no failure
+        self._ending = True
         await self.watcher.stop()
-        for name in ["controller", *self.devices, "broker"]:
-            process = self._processes.get(name)
-            if process is not None and process.poll() is None:
-                process.kill() if error and error[0] is not None else process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    await asyncio.get_running_loop().run_in_executor(None, process.wait, 0.01)
-        for process in self._processes.values():
-            try:
-                await asyncio.get_running_loop().run_in_executor(None, process.wait, 5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        if not error or error[0] is None:
+        await asyncio.get_running_loop().run_in_executor(None, self._stop, failed)
+        if not failed and not self.keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _stop(self, at_once: bool) -> None:
+        """The broker last, so that the others can say goodbye."""
+        for names in (["controller", *self.devices], ["broker"]):
+            processes = [self._processes[name] for name in names if name in self._processes]
+            for process in processes:
+                process.kill() if at_once else process.terminate()
+            until = time.monotonic() + STOP_S_MAX
+            for process in processes:
+                try:
+                    process.wait(max(0.01, until - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     # -- processes -------------------------------------------------------------------------------------------------
 
     def start(self, name: str) -> int:
         """Start (again) the broker, the controller or a device. Returns its pid."""
         command = self._command(name)
+        self._killed.discard(name)
+        self._started_at[name] = time.monotonic()
         with open(self.folder / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=self._die_with_parent
             )  # fmt: skip
         self._processes[name] = process
         if self._announce:
@@ -137,13 +156,45 @@ class Fleet:
 
     def kill(self, name: str) -> None:
         """SIGKILL: no goodbye."""
+        self._killed.add(name)
         process = self._processes[name]
         process.send_signal(signal.SIGKILL)
         process.wait()
 
     def dead(self) -> List[str]:
-        """Processes that ended without being asked."""
-        return [name for name, process in self._processes.items() if process.poll() is not None]
+        """Processes that ended, and not by our ``kill``."""
+        ended = [name for name, process in self._processes.items() if process.poll() is not None]
+        return [name for name in ended if name not in self._killed]
+
+    def last_words(self, name: str) -> str:
+        """The last line of a process's log."""
+        lines = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+    async def watch(self) -> None:
+        """Until cancelled. Raises Unreachable when a process ends that nobody killed."""
+        while True:
+            for name in self.dead():
+                raise Unreachable(f"{name} ended: {self.last_words(name)} (logs in {self.folder})")
+            await asyncio.sleep(0.2)
+
+    async def keep_alive(self) -> None:
+        """Until cancelled, start again what ends or is killed, as a service manager would. Raises Unreachable for a
+        process that cannot live."""
+        young_deaths: "Counter[str]" = Counter()
+        while True:
+            for name in self.dead():
+                young = time.monotonic() < self._started_at[name] + YOUNG_S
+                young_deaths[name] = young_deaths[name] + 1 if young else 0
+                if young_deaths[name] > YOUNG_DEATHS_MAX:
+                    raise Unreachable(f"{name} ends again and again: {self.last_words(name)} (logs in {self.folder})")
+                self._killed.add(name)
+                asyncio.get_running_loop().call_later(REVIVE_S, self._revive, name)
+            await asyncio.sleep(0.05)
+
+    def _revive(self, name: str) -> None:
+        if name in self._killed and not self._ending:
+            self.start(name)
 
     async def ready(self) -> None:
         """Wait until every device holds its part of the newest epoch under the wanted policy. Raises Unreachable."""
@@ -152,9 +203,8 @@ class Fleet:
             dead = self.dead()
             if dead or time.monotonic() > until:
                 what = f"{dead[0]} ended at once" if dead else f"the fleet is not ready after {START_S_MAX:g} s"
-                name = dead[0] if dead else "controller"
-                lines = (self.folder / f"{name}.log").read_text().strip().splitlines()
-                raise Unreachable(f"{what}: {lines[-1] if lines else 'it said nothing'} (logs in {self.folder})")
+                said = self.last_words(dead[0] if dead else "controller")
+                raise Unreachable(f"{what}: {said} (logs in {self.folder})")
             await asyncio.sleep(0.05)
 
     async def configure(self, policy: Optional[str] = None, active: Optional[List[str]] = None) -> None:
@@ -174,6 +224,13 @@ class Fleet:
             if time.monotonic() > until:
                 raise Unreachable(f"source {source} is not admitted after {START_S_MAX:g} s (logs in {self.folder})")
             await asyncio.sleep(0.05)
+
+    def _die_with_parent(self) -> None:
+        """Runs in the child. A killed demo must not leave a fleet behind; a Ctrl-C is for the demo alone, which then
+        stops the fleet."""
+        os.setpgrp()
+        if self._prctl is not None:
+            self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -220,8 +277,7 @@ class Fleet:
             with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
                 return
             await asyncio.sleep(0.05)
-        log = (self.folder / "broker.log").read_text().strip().splitlines()
-        raise Unreachable(f"the broker does not start: {log[-1] if log else 'it said nothing'}")
+        raise Unreachable(f"the broker does not start: {self.last_words('broker')} (logs in {self.folder})")
 
     def _device_config(self, device: str) -> str:
         o, folder = self.options, self.folder
@@ -290,13 +346,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    """A killed demo must not leave a fleet behind. A Ctrl-C is for the demo alone, which then stops the fleet."""
-    os.setpgrp()
-    with contextlib.suppress(OSError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 __all__ = ["MODEL", "Fleet", "Options", "SourceRow", "mosquitto_path"]

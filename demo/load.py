@@ -32,7 +32,7 @@ class Digits:
         self.logits = [session.run(["logits"], {"image": image[None]})[0] for image in self.images]
 
     def exact(self, index: int, logits: "np.ndarray") -> bool:
-        return logits.tobytes() == self.logits[index].tobytes()
+        return bool(logits.tobytes() == self.logits[index].tobytes())
 
     def correct(self, index: int, logits: "np.ndarray") -> bool:
         return bool(logits.argmax() == self.labels[index])

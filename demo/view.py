@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pamdi.demo.figures import Outcome, SourceFigures, percentile
 from pamdi.demo.load import Load
-from pamdi.demo.watcher import Watcher
+from pamdi.client.watcher import Watcher
 
 LINE_EVERY_S = 2.0
 

@@ -140,9 +140,8 @@ def _runs(graph: Any, start: str, constants: Set[str], last_use: Dict[str, int])
 def _tensor_bytes(tensor: Any) -> int:
     import onnx
 
-    return int(np.prod(tensor.dims, dtype=np.int64)) * np.dtype(
-        onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    ).itemsize  # fmt: skip
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return int(np.prod(tensor.dims, dtype=np.int64)) * int(dtype.itemsize)
 
 
 def _flops(node: Any, initializers: Dict[str, Any], infos: Dict[str, Any]) -> int:

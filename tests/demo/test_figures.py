@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pamdi.core.work import Visit
 from pamdi.demo.figures import Outcome, percentile, source_figures, utilisation
@@ -10,7 +11,7 @@ from pamdi.demo.trace import write_trace
 PATH = (Visit(0, 4, "d0", 0.01, 0.1, 0.0, 0.01), Visit(4, 8, "d1", 0.0, 0.1, 0.03, 0.15))
 
 
-def outcome(id: str, took: float, **changes: object) -> Outcome:
+def outcome(id: str, took: float, **changes: Any) -> Outcome:
     made = Outcome("gate", id, 10.0, 10.0 + took, "answered", exact=True, correct=True, path=PATH)
     return made._replace(**changes)
 
