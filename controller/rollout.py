@@ -52,6 +52,11 @@ class Rollout:
     def plan(self) -> Optional[Plan]:
         return self._plan
 
+    @property
+    def basis(self) -> Wanted:
+        """The configuration that the present plan was made from; a newer one is planned after ``settle_s``."""
+        return self._basis
+
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def heard_state(self, id: str, state: str, now: float) -> None:
@@ -135,7 +140,8 @@ class Rollout:
 
     def settled(self) -> bool:
         """Whether every device that is online holds exactly what the plan wants, as far as it can."""
-        return self._plan_at is None and self._plan is not None and not self.unsettled()
+        idle = self._plan_at is None and self._plan is not None and not self._changed
+        return idle and not self.unsettled()
 
     def unsettled(self) -> List[str]:
         """What is still under way, a line per device."""
@@ -257,5 +263,5 @@ class Rollout:
             broken=seen.unable(),
             memory_bytes=seen.info.memory_bytes,
             online=seen.online,
-            counts=True,
+            counts=seen.online and not seen.draining,
         )

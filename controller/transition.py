@@ -86,8 +86,12 @@ class _Stepper:
         return sorted(extras, key=lambda unit: (unit in self._needed, -self._others(id, unit), unit))
 
     def _others(self, id: str, unit: Unit) -> int:
+        """How many other devices have the unit and keep it. A drained one counts where the plan leaves it there:
+        nobody else can hold it."""
         return sum(
-            holder.counts and unit in holder.ready and unit in self._keeps[other]
+            (holder.counts or (holder.online and unit in holder.target))
+            and unit in holder.ready
+            and unit in self._keeps[other]
             for other, holder in self._holders.items()
             if other != id
         )

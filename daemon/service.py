@@ -194,7 +194,7 @@ class Service:
 
     def _subscribe(self) -> None:
         me, topics = self.config.id, self._topics
-        for leaf in ("allocation/set", "drain", "state", "alive/ask"):
+        for leaf in ("allocation/set", "state", "alive/ask"):
             self._mqtt.subscribe(topics.device(me, leaf))
 
     def _mqtt_connected(self) -> None:
@@ -224,8 +224,6 @@ class Service:
             allocation = msgspec.json.decode(payload, type=DeviceAllocation)
             self._keep_allocation(payload)
             self.happened(ev.AllocationReceived(allocation))
-        elif topic.leaf == "drain":
-            self.happened(ev.DrainAsked(read_command(payload).on))
         elif topic.leaf == "alive/ask":
             self._mqtt.publish(self._topics.device(self.config.id, "alive/tell"), str(self.instance).encode(), 1)
         elif topic.leaf == "state":

@@ -21,14 +21,15 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.core.errors import Unreachable
 from pamdi.client.watcher import Watcher
+from pamdi.core.errors import Unreachable
 from pamdi.engines.export import OURS, export
 
 MODEL = "resnet56-digits"
 PR_SET_PDEATHSIG = 1
 START_S_MAX = 60.0
 STOP_S_MAX = 5.0
+BROKER_S_MAX = 10.0
 REVIVE_S = 2.0  # a served process that died is away for so long, as under a service manager
 YOUNG_S, YOUNG_DEATHS_MAX = 5.0, 3
 
@@ -102,7 +103,7 @@ class Fleet:
             await asyncio.get_running_loop().run_in_executor(None, self._prepare)
             if self.options.broker is None:
                 self.start("broker")
-                await self._broker_listens()
+            await self._broker_listens()
             self.start("controller")
             for device in self.devices:
                 self.start(device)
@@ -270,13 +271,15 @@ class Fleet:
 
     async def _broker_listens(self) -> None:
         host, port, _ = BrokerConfig(self.url).address()
-        until = time.monotonic() + START_S_MAX
-        while time.monotonic() < until:
-            if self.dead():
-                break
-            with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+        until = time.monotonic() + BROKER_S_MAX
+        while time.monotonic() < until and not self.dead():
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+                writer.close()
                 return
             await asyncio.sleep(0.05)
+        if self.options.broker is not None:
+            raise Unreachable(f"no broker listens at {self.url}: start it, or leave --broker out")
         raise Unreachable(f"the broker does not start: {self.last_words('broker')} (logs in {self.folder})")
 
     def _device_config(self, device: str) -> str:

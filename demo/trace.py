@@ -1,67 +1,114 @@
 """The schedule as a picture: a Chrome / Perfetto trace of every work over every device, from the answers' paths.
 
-Rows: one per device for what it computed, one per device for what came to it over links, one per source for whole
-works. A work's path carries ages, and its submission is an instant of the demo's clock, so no common clock is needed.
+Three groups of rows: *devices*, what each computed; *links*, what came to each device over the mesh (tensors and
+results); *sources*, whole works from submission to answer. A work's path carries ages, and its submission is an
+instant of the demo's clock, so no common clock is needed.
+
+Slices of one row must not overlap, or viewers nest or drop them. A device computes one segment at a time, so where two
+seem to overlap (the age begins when the head has the work, a moment after its submission) the later one is cut. Links
+and sources do carry several things at once: each of their rows splits into as many lanes as it needs.
 """
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from pamdi.demo.figures import Outcome
 
-COLOURS = {True: "thread_state_running", False: "thread_state_iowait"}  # names that the viewers know
+URGENT_COLOUR, NORMAL_COLOUR = "thread_state_running", "thread_state_iowait"  # names that chrome://tracing knows
+MARK_S = 1e-6  # an instant, drawn as the shortest slice
+GROUPS = ("devices", "links", "sources")
 
 
-def write_trace(path: Path, outcomes: List[Outcome], urgent: "set[str]", heads: Dict[str, str]) -> int:
-    """Write the trace; returns the number of events."""
-    start = min((o.submitted_at for o in outcomes), default=0.0)
-    events: List[Dict[str, Any]] = []
-    rows: Dict[str, int] = {}
-    for outcome in outcomes:
-        if outcome.ended_at is not None:
-            events.extend(_events(outcome, start, outcome.source in urgent, heads, rows))
-    names = [
-        {"ph": "M", "pid": 1, "tid": tid, "name": "thread_name", "args": {"name": row}} for row, tid in rows.items()
+class Slice(NamedTuple):
+    """One thing that took from ``start`` to ``stop`` (seconds of the demo's clock) on ``row`` of ``group``."""
+
+    group: str
+    row: str
+    start: float
+    stop: float
+    name: str
+    kind: str
+    urgent: bool
+    work: str
+
+
+def write_trace(path: Path, outcomes: Sequence[Outcome], urgent: Set[str], heads: Dict[str, str]) -> int:
+    """Write the trace; returns the number of slices. ``urgent``: sources; ``heads``: the device of each source."""
+    slices = [
+        piece
+        for outcome in outcomes
+        if outcome.ended_at is not None
+        for piece in slices_of(outcome, outcome.source in urgent, heads[outcome.source])
     ]
-    path.write_text(json.dumps({"traceEvents": names + events, "displayTimeUnit": "ms"}))
+    began = min((piece.start for piece in slices), default=0.0)
+    events, names = [], {(GROUPS.index(group) + 1, 0): group for group in GROUPS}
+    rows: Dict[Tuple[str, str], int] = {}
+    for piece, row in in_lanes(slices):
+        pid = GROUPS.index(piece.group) + 1
+        tid = rows.setdefault((piece.group, row), len(rows) + 1)
+        names[pid, tid] = row
+        events.append(_event(piece, pid, tid, began))
+    path.write_text(json.dumps({"traceEvents": [*_names(names), *events], "displayTimeUnit": "ms"}))
     return len(events)
 
 
-def _events(
-    outcome: Outcome, start: float, urgent: bool, heads: Dict[str, str], rows: Dict[str, int]
-) -> List[Dict[str, Any]]:
+def slices_of(outcome: Outcome, urgent: bool, head: str) -> Iterator[Slice]:
+    """One answered work: what each device and link did for it, and the whole."""
+    assert outcome.ended_at is not None
     klass = "urgent" if urgent else "normal"
     work = f"{outcome.source}/{outcome.id}"
-    head = before = heads[outcome.source]
-    assert outcome.ended_at is not None
 
-    def event(row: str, name: str, kind: str, at: float, seconds: float) -> Dict[str, Any]:
-        return {
-            "ph": "X", "pid": 1, "tid": rows.setdefault(row, len(rows) + 1), "name": name, "cat": kind,
-            "ts": round((at - start) * 1e6), "dur": max(1, round(seconds * 1e6)), "cname": COLOURS[urgent],
-            "args": {"work": work, "kind": kind},
-        }  # fmt: skip
+    def piece(group: str, row: str, start: float, stop: float, name: str, kind: str) -> Slice:
+        return Slice(group, row, start, stop, name, kind, urgent, work)
 
-    whole = outcome.ended_at - outcome.submitted_at
-    events = [event(f"source {outcome.source}", work, f"{klass} work", outcome.submitted_at, whole)]
+    yield piece("sources", outcome.source, outcome.submitted_at, outcome.ended_at, work, f"{klass} work")
+    before, done = head, outcome.submitted_at
     for visit in outcome.path:
-        at = outcome.submitted_at + visit.at_s
         name = f"{work} [{visit.first}:{visit.stop}]"
-        kind = "processed locally" if visit.device == head else f"{klass} processed"
+        start = outcome.submitted_at + visit.at_s
+        done = start + visit.compute_s
         if visit.device != before:
-            arrived = at - visit.queue_s
-            events.append(
-                event(f"to {visit.device}", f"{before} to {visit.device}: {name}", f"{klass} transfer",
-                      arrived - visit.transfer_s, visit.transfer_s)
-            )  # fmt: skip
-            events.append(event(f"to {visit.device}", name, "transfer ended", arrived, 0.0))
-        events.append(event(f"device {visit.device}", name, kind, at, visit.compute_s))
+            arrived = start - visit.queue_s
+            way = f"{before} to {visit.device}: {name}"
+            yield piece("links", f"to {visit.device}", arrived - visit.transfer_s, arrived, way, f"{klass} transfer")
+            yield piece("links", f"to {visit.device}", arrived, arrived + MARK_S, name, "transfer ended")
+        kind = "processed locally" if visit.device == head else f"{klass} processed"
+        yield piece("devices", visit.device, start, done, name, kind)
         before = visit.device
-    if outcome.path and before != head:
-        last = outcome.path[-1]
-        done = outcome.submitted_at + last.at_s + last.compute_s
-        events.append(
-            event(f"to {head}", f"{before} to {head}: {work}", "result to head", done, outcome.ended_at - done)
-        )
-    return events
+    if before != head:
+        yield piece("links", f"to {head}", done, outcome.ended_at, f"{before} to {head}: {work}", "result to head")
+
+
+def in_lanes(slices: Sequence[Slice]) -> List[Tuple[Slice, str]]:
+    """Every slice with the name of its lane, in which nothing overlaps it. Devices have one lane, see above."""
+    free_at: Dict[Tuple[str, str], List[float]] = {}
+    placed = []
+    for piece in sorted(slices, key=lambda piece: (piece.group, piece.row, piece.start, piece.stop)):
+        lanes = free_at.setdefault((piece.group, piece.row), [])
+        lane = next((i for i, free in enumerate(lanes) if free <= piece.start), len(lanes))
+        if piece.group == "devices" and lanes:
+            lane = 0
+            piece = piece._replace(start=max(piece.start, lanes[0]), stop=max(piece.stop, lanes[0]))
+        lanes[lane : lane + 1] = [piece.stop]
+        placed.append((piece, piece.row if lane == 0 else f"{piece.row} ({lane + 1})"))
+    return placed
+
+
+def _event(piece: Slice, pid: int, tid: int, began: float) -> Dict[str, Any]:
+    """In whole microseconds; both ends are rounded, so that neighbours stay neighbours."""
+    start, stop = round((piece.start - began) * 1e6), round((piece.stop - began) * 1e6)
+    return {
+        "ph": "X", "pid": pid, "tid": tid, "name": piece.name, "cat": piece.kind, "ts": start, "dur": stop - start,
+        "cname": URGENT_COLOUR if piece.urgent else NORMAL_COLOUR, "args": {"work": piece.work, "kind": piece.kind},
+    }  # fmt: skip
+
+
+def _names(names: Dict[Tuple[int, int], str]) -> Iterator[Dict[str, Any]]:
+    """Row titles, and the order of the rows: as their names sort."""
+    order = {key: place for place, key in enumerate(sorted(names, key=lambda key: (key[0], names[key])))}
+    for (pid, tid), name in names.items():
+        what = "process" if tid == 0 else "thread"
+        at = {"ph": "M", "pid": pid, "tid": tid}
+        yield {**at, "name": f"{what}_name", "args": {"name": name}}
+        yield {**at, "name": f"{what}_sort_index", "args": {"sort_index": pid if tid == 0 else order[pid, tid]}}

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pamdi.client.watcher import Watcher
 from pamdi.demo.figures import Outcome, SourceFigures, percentile
 from pamdi.demo.load import Load
-from pamdi.client.watcher import Watcher
 
 LINE_EVERY_S = 2.0
 
@@ -35,7 +35,7 @@ class View:
             self._live = None
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False)
+        self.console.print(line, highlight=False, soft_wrap=True)
 
     def update(self, phase: str, watcher: Watcher, load: Optional[Load]) -> None:
         if self._live is not None:
@@ -103,11 +103,11 @@ def _mean_ms(ends: List[Outcome]) -> str:
     return f"{1000 * sum(latencies) / len(latencies):.0f}" if latencies else "-"
 
 
-def final_table(rows: List[Tuple[str, str, SourceFigures]]) -> Table:
-    """One row per policy and source; latencies in milliseconds, submit to answer."""
+def final_table(rows: List[Tuple[str, str, SourceFigures]], caption: str = "") -> Table:
+    """One row per policy and source; latencies in milliseconds, submit to answer. ``caption`` stands below it."""
     table = Table(
         "policy", "source", "count", "answered", "failed", "lost", "dup.", "mean", "p50", "p95", "p99", "works/s",
-        title="submit to answer, milliseconds",
+        title="submit to answer, milliseconds", caption=caption or None,
     )  # fmt: skip
     last = ""
     for policy, source, f in rows:

@@ -44,10 +44,10 @@ class PretendDevice:
             if self.slots[unit] == "draining":
                 self.slots[unit] = "ready"
         for unit in set(self.slots) - asked:
-            self.slots[unit] = "draining"
-            # A broken slot that is no longer wanted is simply forgotten.
-        for unit in [unit for unit in self.slots if unit not in asked and unit in self.cursed]:
-            del self.slots[unit]
+            if self.slots[unit] == "broken":
+                del self.slots[unit]  # nothing was loaded, so nothing has to go
+            else:
+                self.slots[unit] = "draining"
 
     def progress(self) -> None:
         """Every load ends, every drained slot empties."""
@@ -157,9 +157,9 @@ class PretendFleet:
     # -- what is true ----------------------------------------------------------------------------------------------
 
     def needed(self) -> FrozenSet[Unit]:
-        plan = self.rollout.plan
-        sources = [s for s in self.rollout.wanted.sources if plan is not None and s.id in plan.routes]
-        return frozenset((s.model, u) for s in sources for u in range(len(self.rollout.wanted.models[s.model].memory)))
+        plan, basis = self.rollout.plan, self.rollout.basis
+        models = {s.model for s in basis.sources if plan is not None and s.id in plan.routes}
+        return frozenset((model, u) for model in models for u in range(len(basis.models[model].memory)))
 
     def covered(self) -> FrozenSet[Unit]:
         """Ready on an online device that is asked to keep it and not drained."""

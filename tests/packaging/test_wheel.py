@@ -14,7 +14,8 @@ from typing import Set
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("calibration", "cli", "client", "controller", "core", "daemon", "demo", "engines")
+LINKS = sorted(path for path in (ROOT / "src" / "pamdi").iterdir() if path.is_symlink())
+PARTS = [path.name for path in LINKS]
 HEAVY = {"amqtt", "onnx", "onnxruntime", "rich", "scikit-learn", "torch"}
 
 
@@ -42,6 +43,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     subprocess.run(command, check=True)
     return next(out.glob("*.whl"))
+
+
+def test_every_link_leads_to_the_part_of_its_name_wherever_the_checkout_is() -> None:
+    assert {"core", "daemon", "engines", "controller", "client", "cli", "demo"} <= set(PARTS)
+    assert [str(os.readlink(path)) for path in LINKS] == [f"../../{part}" for part in PARTS]
+    assert [part for part in PARTS if not (ROOT / part / "__init__.py").is_file()] == []
 
 
 def test_pamdi_is_the_only_name_that_the_wheel_adds(wheel: Path) -> None:

@@ -1,0 +1,84 @@
+"""``pamdi drain`` and ``pamdi reallocate``: by hand what the controller does, with its word on what came of it."""
+
+import argparse
+import asyncio
+import json
+import uuid
+from typing import Any, Dict, Optional
+
+from pamdi.cli.broker_options import add_broker_options, broker_from
+from pamdi.core.errors import ConfigError, Unreachable
+from pamdi.core.topics import Topics, valid_id
+
+ANSWER_S = 5.0
+
+
+def add_parser(commands: Any) -> None:
+    drain = commands.add_parser(
+        "drain", help="move a device's segments elsewhere, then leave it empty", epilog="example: pamdi drain d2"
+    )
+    drain.add_argument("device", metavar="DEVICE")
+    drain.add_argument("--undo", action="store_true", help="let the device take part again")
+    reallocate = commands.add_parser(
+        "reallocate", help="make the allocation anew, now", epilog="example: pamdi reallocate"
+    )
+    for parser, run in ((drain, _drain), (reallocate, _reallocate)):
+        parser.add_argument("--wait", type=float, default=60.0, metavar="S", help="for it to come true (60)")
+        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        add_broker_options(parser)
+        parser.set_defaults(run=run)
+
+
+def _drain(arguments: argparse.Namespace) -> int:
+    if not valid_id(arguments.device):
+        raise ConfigError(f"device {arguments.device!r}: use letters, digits, _ . -, at most 64")
+    broker = broker_from(arguments)
+    topic = Topics(broker.prefix).device(arguments.device, "drain")
+    return _say(arguments, asyncio.run(command(broker, topic, arguments.wait, on=not arguments.undo)))
+
+
+def _reallocate(arguments: argparse.Namespace) -> int:
+    broker = broker_from(arguments)
+    topic = Topics(broker.prefix).controller("reallocate")
+    return _say(arguments, asyncio.run(command(broker, topic, arguments.wait)))
+
+
+def _say(arguments: argparse.Namespace, report: Dict[str, Any]) -> int:
+    print(json.dumps(report) if arguments.json else f"{report['status']}: {report['said']} (epoch {report['epoch']})")
+    return 0 if report["status"] == "done" else 1
+
+
+async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Dict[str, Any]:
+    """Publish the command and return the controller's last report on it. Raises Unreachable when it says nothing."""
+    from pamdi.client.mqtt import Connection
+
+    id = uuid.uuid4().hex
+    heard: "asyncio.Queue[Dict[str, Any]]" = asyncio.Queue()
+    connection = Connection(broker, f"pamdi-command-{id[:8]}", lambda t, payload, r: _hear(payload, id, heard))
+    connection.subscribe(Topics(broker.prefix).controller("report"))
+    task = asyncio.ensure_future(connection.run())
+    last: Optional[Dict[str, Any]] = None
+    try:
+        await asyncio.wait_for(connection.connected.wait(), ANSWER_S)
+        connection.publish(topic, json.dumps({"id": id, "on": on}).encode())
+        last = await asyncio.wait_for(heard.get(), ANSWER_S)
+        while last["status"] == "accepted":
+            last = await asyncio.wait_for(heard.get(), wait_s)
+        return last
+    except asyncio.TimeoutError as error:
+        if last is not None:
+            return {**last, "status": "waiting"}
+        what = "the controller" if connection.connected.is_set() else f"broker {broker.url}"
+        raise Unreachable(f"{what} did not answer within {ANSWER_S:g} s: is it running?") from error
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _hear(payload: bytes, id: str, heard: "asyncio.Queue[Dict[str, Any]]") -> None:
+    try:
+        report = json.loads(payload)
+    except ValueError:
+        return
+    if isinstance(report, dict) and report.get("id") == id:
+        heard.put_nowait(report)
