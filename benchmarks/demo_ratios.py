@@ -2,7 +2,8 @@
 
     python -m benchmarks.demo_ratios [--works 500] [--json]
 
-Bounds: urgent mean under 0.9 load at most 1.2 x alone, and below ms-mdi's; normal throughput at least 0.95 x ms-mdi's.
+Bounds: urgent mean under 0.9 load at most 1.2 x alone, and clearly below ms-mdi's (0.9 x); normal throughput at least
+0.95 x ms-mdi's; every answer bit for bit the uncut model's.
 """
 
 import argparse
@@ -19,6 +20,8 @@ def measure(works: int) -> Dict[str, Any]:
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         status = pamdi(["demo", "--works", str(works), "--no-kill", "--json"])
+    if not out.getvalue():
+        raise SystemExit(1)  # it has said why
     document: Dict[str, Any] = json.loads(out.getvalue())
     document["status"] = status
     return document
@@ -33,7 +36,7 @@ def bounds(document: Dict[str, Any]) -> List[Tuple[str, float, str, float, bool]
     exact = document["answers_bit_equal"] / document["answers"]
     rows = [
         ("urgent mean under load / alone", gate / alone, "<=", 1.2),
-        ("urgent mean, pa-mdi / ms-mdi", gate / plain, "<", 1.0),
+        ("urgent mean, pa-mdi / ms-mdi", gate / plain, "<=", 0.9),
         ("yard throughput, pa-mdi / ms-mdi", yard, ">=", 0.95),
         ("dock throughput, pa-mdi / ms-mdi", dock, ">=", 0.95),
         ("answers equal to the uncut model's, bit for bit", exact, ">=", 1.0),
