@@ -3,7 +3,9 @@
 # except by install-service, and by test, which installs mosquitto where it is absent and may be installed.
 
 # A Python that can make a venv. Its version picks the pins.
-PYTHON ?= $(shell .ci/find-python 3.11 3.12 3.13 3.10)
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell .ci/find-python 3.11 3.12 3.13 3.10)
+endif
 VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 PINS := $(wildcard constraints/py$(VERSION).txt)
 CONSTRAINTS := $(or $(PINS),constraints/py3.12.txt)

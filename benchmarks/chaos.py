@@ -15,11 +15,14 @@ import sys
 import time
 from typing import List, NamedTuple
 
+from pamdi.client.broker_config import BrokerConfig
 from pamdi.core.errors import PamdiError
 from pamdi.demo.fleet import Fleet, Options
 from pamdi.demo.load import Digits, Load
+from pamdi.demo.witness import Witness
 
 UNIT_S = 0.008
+AFTERWARDS_S = 0.5  # for what a process that came back may still have to say
 
 
 class Trial(NamedTuple):
@@ -46,20 +49,21 @@ async def run_trial(trial: Trial, works: int, digits: Digits) -> str:
     """Run one seed. Returns what went wrong, or nothing."""
     options = Options(unit_s=UNIT_S, link_rate_bytes_per_s=12_500_000.0, persistence=trial.persistence)
     fleet = Fleet(options)
-    async with fleet:
+    async with fleet, Witness(BrokerConfig(fleet.url)) as witness:
         load = Load(fleet.url, digits, trial.seed, f"seed{trial.seed}")
         rate = [fleet.rate_hz(source) for source in fleet.sources[:2]]
         jobs = [load.run("gate", works, rate[0]), load.run("yard", works, rate[1]), _kill(fleet, trial)]
         await asyncio.gather(*jobs)
-        problems = _problems(load, works)
-        dead = fleet.dead()
-        if dead:
-            problems.append(f"{', '.join(dead)} ended on its own")
+        await fleet.ready()  # the fleet is whole again: nobody has ended on its own, and every segment is in its place
+        await asyncio.sleep(AFTERWARDS_S)
+        problems = _problems(load, witness, works)
+        if trial.victim != "broker" and len(witness.ends) != 2 * works:  # else "duplicated 0" would say little
+            problems.append(f"the witness heard {len(witness.ends)} of {2 * works} ends")
         if problems:
             raise Broken("; ".join(problems), str(fleet.folder))
         outcomes = [outcome for ends in load.outcomes.values() for outcome in ends]
         resent = sum(o.retried > 0 or o.replayed > 0 for o in outcomes)
-        again = sum(load.redelivered.values())
+        again = sum(witness.redelivered.values())
         slowest = max(o.ended_at - o.submitted_at for o in outcomes if o.ended_at is not None)
         return f"{resent} works resent, {again} answers said again, slowest {slowest:.2f} s"
 
@@ -71,17 +75,18 @@ class Broken(Exception):
         super().__init__(f"{what} (logs in {folder})")
 
 
-def _problems(load: Load, works: int) -> List[str]:
+def _problems(load: Load, witness: Witness, works: int) -> List[str]:
+    """Duplicates as a witness saw them, who heard more than those who asked: they stop listening with their answer."""
     problems = []
     for source in ("gate", "yard"):
         ends = load.outcomes[source]
         lost = sum(o.status == "" for o in ends)
         other = [f"{o.status} {o.reason}" for o in ends if o.status not in ("answered", "")]
         inexact = sum(o.status == "answered" and not o.exact for o in ends)
-        if lost or other or inexact or load.duplicated[source] or len(ends) != works:
+        duplicated = max(witness.duplicated.get(source, 0), load.duplicated[source])
+        if lost or other or inexact or duplicated or len(ends) != works:
             problems.append(
-                f"{source}: lost {lost}, duplicated {load.duplicated[source]}, inexact {inexact}, "
-                f"ended otherwise {other[:3]}"
+                f"{source}: lost {lost}, duplicated {duplicated}, inexact {inexact}, ended otherwise {other[:3]}"
             )
     return problems
 
@@ -94,7 +99,7 @@ async def _kill(fleet: Fleet, trial: Trial) -> None:
 
 
 async def main(seeds: List[int], works: int) -> int:
-    logging.getLogger("mqtt").setLevel(logging.ERROR)  # the library counts aloud what waits for a dead broker
+    logging.getLogger("mqtt").setLevel(logging.CRITICAL)  # the library complains of the broker we kill
     digits = Digits()
     failed = 0
     for seed in seeds:

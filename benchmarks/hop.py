@@ -8,6 +8,7 @@ Two processes on loopback. One hop is what the protocol does: RTC, CTC, tensor, 
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import socket
@@ -26,6 +27,8 @@ from pamdi.core.work import Key, Work
 from pamdi.daemon.links import Links
 
 HOP_MS_MAX = 1.5
+HOP = "RTC, CTC, tensor, taken"
+RUN_S_MAX = 120.0
 
 
 def peer(ports: Any, nbytes: int) -> None:
@@ -43,9 +46,11 @@ async def _peer(ports: Any, nbytes: int) -> None:
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            await reader.readexactly(nbytes)
-            writer.write(b"0" * 16)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readexactly(nbytes)
+                writer.write(b"0" * 16)
+        writer.close()
 
     links = Links("b", 1, happened, time.monotonic)
     await links.listen("127.0.0.1", 0)
@@ -65,7 +70,7 @@ async def measure(link_port: int, echo_port: int, nbytes: int, rounds: int) -> D
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     payload = {"x": np.zeros(nbytes // 4, np.float32)}
     raw = payload["x"].tobytes()
-    times: Dict[str, List[float]] = {"bare TCP": [], "tensor, taken": [], "RTC, CTC, tensor, taken": []}
+    times: Dict[str, List[float]] = {"bare TCP": [], "tensor, taken": [], HOP: []}
 
     async def answer(kind: type) -> None:
         while not isinstance(getattr(await events.get(), "message", None), kind):
@@ -105,13 +110,15 @@ def main() -> int:
     process.start()
     uvloop.install()
     link_port, echo_port = ours.recv()
-    times = asyncio.run(measure(link_port, echo_port, arguments.bytes, arguments.rounds))
+    run = measure(link_port, echo_port, arguments.bytes, arguments.rounds)
+    times = asyncio.run(asyncio.wait_for(run, RUN_S_MAX))
     process.kill()
+    times["the hop less bare TCP"] = [hop - bare for hop, bare in zip(times[HOP], times["bare TCP"])]
     rows = {}
     for name, seconds in times.items():
         ordered = sorted(seconds)
         rows[name] = {"p50_ms": statistics.median(ordered) * 1e3, "p99_ms": ordered[int(0.99 * len(ordered))] * 1e3}
-    added = rows["RTC, CTC, tensor, taken"]["p50_ms"]
+    whole_ms = rows[HOP]["p50_ms"]
     if arguments.json:
         print(json.dumps({"bytes": arguments.bytes, "rows": rows}))
     else:
@@ -119,8 +126,8 @@ def main() -> int:
         for name, row in rows.items():
             ratio = row["p50_ms"] / rows["bare TCP"]["p50_ms"]
             print(f"  {name:26} p50 {row['p50_ms']:.3f} ms  p99 {row['p99_ms']:.3f} ms  {ratio:.1f} x bare TCP")
-        print(f"{'holds ' if added < HOP_MS_MAX else 'BROKEN'} a hop's p50: {added:.3f} < {HOP_MS_MAX} ms")
-    return 0 if added < HOP_MS_MAX else 1
+        print(f"{'holds ' if whole_ms < HOP_MS_MAX else 'BROKEN'} a hop's p50: {whole_ms:.3f} < {HOP_MS_MAX} ms")
+    return 0 if whole_ms < HOP_MS_MAX else 1
 
 
 if __name__ == "__main__":

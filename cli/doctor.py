@@ -1,9 +1,10 @@
 """``pamdi doctor``: what this device has, and what is wrong, each with its cure."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 import msgspec
 
@@ -52,24 +53,33 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def examine(arguments: argparse.Namespace) -> List[Finding]:
-    findings = [*about_host(describe_host()), about_clock()]
-    config_file = arguments.config or (CONFIG if CONFIG.exists() else None)
-    config: Optional[DaemonConfig] = None
-    try:
-        if config_file is not None:
-            config = read_config(config_file)
-            findings.append(Finding("configuration", f"{config_file}: device {config.id}, {config.type}"))
-        else:
-            findings.append(Finding("configuration", "none: no --config, and no " + str(CONFIG)))
-    except ConfigError as error:
-        findings.append(Finding("configuration", str(error), WRONG, "compare with examples/daemon.toml"))
-    findings.append(about_backend(config))
+    found, config = about_configuration(arguments.config)
+    findings = [*about_host(describe_host()), about_clock(), found, about_backend(config)]
     store = arguments.store or (Path(config.store) if config is not None else None)
     if store is not None:
         findings.extend(about_store(store, arguments.every_byte))
     if config is not None:
         findings.extend(about_folders(config))
     return findings + _about_broker(arguments, config)
+
+
+def about_configuration(named: Optional[Path], usual: Path = CONFIG) -> Tuple[Finding, Optional[DaemonConfig]]:
+    """What is read, and what to say of it. The usual file may be absent; one that is named may not."""
+    path = named or usual
+    try:
+        path.stat()
+        config = read_config(path)
+    except FileNotFoundError as error:
+        if named is None:
+            return Finding("configuration", f"none: no --config, and no {usual}"), None
+        return Finding("configuration", f"{path}: {error.strerror}", WRONG, "mend the path"), None
+    except PermissionError:
+        cure = "run this as root or as the service's user: sudo pamdi doctor"
+        return Finding("configuration", f"{path} cannot be read by user {os.geteuid()}", ODD, cure), None
+    except ConfigError as error:
+        what, _, cure = str(error).rpartition(": ")
+        return Finding("configuration", what, WRONG, cure), None
+    return Finding("configuration", f"{path}: device {config.id}, {config.type}"), config
 
 
 def _about_broker(arguments: argparse.Namespace, config: Optional[DaemonConfig]) -> List[Finding]:

@@ -103,13 +103,13 @@ def about_backend(config: Optional[DaemonConfig]) -> Finding:
 
 def about_store(folder: Path, every_byte: bool) -> List[Finding]:
     """One finding per model, or one that says why there is none. ``every_byte``: check the files' sums as well."""
-    if not folder.is_dir():
-        return [Finding("store", f"{folder} is no folder", WRONG, "make it, or mend `store` in daemon.toml")]
     try:
+        if not folder.is_dir():
+            return [Finding("store", f"{folder} is no folder", WRONG, "make it, or mend `store` in daemon.toml")]
         manifests = sorted(folder.glob("*/model.json"))
         disk = shutil.disk_usage(folder)
     except OSError as error:
-        return [Finding("store", f"{folder}: {error.strerror}", WRONG, "the service's user must be able to read it")]
+        return [Finding("store", f"{folder}: {error.strerror}", ODD, "run this as root or as the service's user")]
     cure = f"pamdi engines export MODEL --out {folder}/MODEL"
     found = [_about_model(path.parent, every_byte) for path in manifests]
     if not found:
@@ -139,7 +139,7 @@ def about_folders(config: DaemonConfig) -> Iterator[Finding]:
     """Where journals are kept: they must take writes, now, from whoever runs this."""
     for key, text in (("runtime_dir", config.runtime_dir), ("state_dir", config.state_dir)):
         folder = Path(text)
-        existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+        existing = next(path for path in (folder, *folder.resolve().parents) if os.path.exists(path))
         if not existing.is_dir():
             yield Finding(key, f"{existing} is no folder", WRONG, f"mend `{key}` in daemon.toml")
         elif not os.access(existing, os.W_OK | os.X_OK):

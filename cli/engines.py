@@ -1,4 +1,7 @@
-"""``pamdi engines``: cut points, ONNX segments, what is in a store and whether it is the model it claims to be."""
+"""``pamdi engines``: cut points, ONNX segments, what is in a store and whether it is the model it claims to be.
+
+``cut`` and ``export`` need onnx and run on a desk; the others run on a device too, with what the daemon needs.
+"""
 
 import argparse
 import json
@@ -30,9 +33,13 @@ def add_parser(commands: Any) -> None:
     verify.add_argument("dir", type=Path)
     verify.add_argument("--model", help="the uncut model (default: resnet56 where the digests agree)")
     verify.add_argument("--inputs", type=Path, metavar="FILE", help=".npz by input name (default: random numbers)")
-    for name, what in (("list", "what is in a store"), ("inspect", "everything the manifest says")):
-        verb = _verb(verbs, name, _list, what, f"pamdi engines {name} store/resnet56")
-        verb.add_argument("dir", type=Path)
+    listing = _verb(verbs, "list", _list, "what is in a store, and whether it is whole", "pamdi engines list store")
+    listing.add_argument("dir", type=Path, help="a model's folder, or a store of them")
+    inspect = _verb(
+        verbs, "inspect", _inspect, "a model's units and segments, and whether each fits this device",
+        "pamdi engines inspect store/resnet56",
+    )  # fmt: skip
+    inspect.add_argument("dir", type=Path, help="a model's folder")
     build = _verb(
         verbs, "build", _build, "engines for a device type",
         "pamdi engines build store/resnet56 --device orin-nano --backend onnxruntime",
@@ -60,7 +67,8 @@ def _cut(arguments: argparse.Namespace) -> int:
     rows: List[Dict[str, Any]] = [
         {
             "unit": number, "name": unit.name, "operators": len(unit.nodes), "bytes_in": unit.entering.item_bytes,
-            "memory_bytes": unit.memory_bytes, "flops": unit.flops, "wider_than_input": unit.entering.item_bytes > entering,
+            "memory_bytes": unit.memory_bytes, "flops": unit.flops,
+            "wider_than_input": unit.entering.item_bytes > entering,
         }
         for number, unit in enumerate(model.units)
     ]  # fmt: skip
@@ -76,6 +84,7 @@ def _cut(arguments: argparse.Namespace) -> int:
              flops, mark]
         )  # fmt: skip
     _print_table(table)
+    print(f"{model.outputs[0].item_bytes} bytes out; bytes are for one input")
     return 0
 
 
@@ -126,14 +135,15 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise EngineError(f"{arguments.dir} was not exported from {path}: give its model with --model")
     inputs = _load_inputs(arguments.inputs) if arguments.inputs else random_inputs(manifest)
     pairs = covering_chain(manifest)
-    rows = []
+    rows: List[Dict[str, Any]] = []
     for optimisation in ("off", "all"):
         backend = OnnxRuntimeBackend(1, optimisation)
         difference = compare(run_chain(backend, arguments.dir, pairs, inputs), run_uncut(backend, path, inputs))
         rows.append({"optimisation": optimisation, **difference._asdict()})
     good = bool(rows[0]["identical"])
-    if arguments.json:
-        print(json.dumps({"model": manifest.model, "segments": len(pairs), "runs": rows}))
+    if arguments.json:  # JSON has no infinity: null where an output is missing, misshapen or not a number
+        runs = [{key: None if value == float("inf") else value for key, value in row.items()} for row in rows]
+        print(json.dumps({"model": manifest.model, "segments": len(pairs), "runs": runs}))
     else:
         for row in rows:
             said = "bit for bit the uncut model" if row["identical"] else "not bit for bit"
@@ -145,58 +155,128 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _load_inputs(path: Path) -> Any:
+    import zipfile
+
     import numpy as np
 
     try:
-        with np.load(path) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path}: not an .npz file of inputs by name: {error}") from error
+        with open(path, "rb") as file:
+            loaded = np.load(file)
+            if isinstance(loaded, np.ndarray):
+                raise EngineError(f"{path}: one array without a name: save it with numpy.savez(FILE, NAME=array)")
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError as error:
+        raise EngineError(f"{path}: no such file: give an .npz file of inputs by name") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise EngineError(f"{path}: not an .npz file of inputs by name: save it with numpy.savez") from error
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from pamdi.engines.manifest import FILE, read_manifest
+
+    folder: Path = arguments.dir
+    folders = [folder] if (folder / FILE).exists() else sorted(path.parent for path in folder.glob(f"*/{FILE}"))
+    models: List[Dict[str, Any]] = []
+    for one in folders or [folder]:
+        manifest = read_manifest(one)
+        models.append(
+            {"model": manifest.model, "folder": str(one), "units": len(manifest.units),
+             "source_sha256": manifest.source_sha256, "files": _files(one, manifest)}
+        )  # fmt: skip
+    sound = all(file["state"] == "good" for model in models for file in model["files"])
+    if arguments.json:
+        print(json.dumps({"sound": sound, "models": models}))
+        return 0 if sound else 1
+    for model in models:
+        print(f"{model['model']}: {model['units']} units, from {model['source_sha256'][:12]}, in {model['folder']}")
+        _print_files(model["files"])
+    return 0 if sound else 1
+
+
+def _files(folder: Path, manifest: Any) -> List[Dict[str, Any]]:
+    """Every file that the manifest names, and whether it is what the manifest says."""
+    from pamdi.engines.manifest import checked_file
+
+    rows = []
+    for info, name in [(s, s.onnx) for s in manifest.segments] + [(e, e.file) for e in manifest.engines]:
+        state = "good"
+        try:
+            checked_file(folder, name, info.sha256)
+        except EngineError as error:
+            state = str(error).partition(": ")[2]
+        size = (folder / name).stat().st_size if (folder / name).is_file() else None
+        memory = sum(unit.memory_bytes for unit in manifest.units[info.first : info.stop])
+        rows.append(
+            {"first": info.first, "stop": info.stop, "file": name, "bytes": size, "memory_bytes": memory,
+             "sha256": info.sha256, "state": state}
+        )  # fmt: skip
+    return rows
+
+
+def _print_files(files: List[Dict[str, Any]]) -> None:
+    table = [["segment", "file", "bytes", "weights", "sha256", "state"]]
+    for file in files:
+        size = "-" if file["bytes"] is None else str(file["bytes"])
+        span = f"{file['first']}:{file['stop']}"
+        table.append([span, file["file"], size, str(file["memory_bytes"]), file["sha256"][:12], file["state"]])
+    _print_table(table)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from pamdi.engines.manifest import checked_file, read_manifest
+    from pamdi.daemon.host import memory_available_bytes
+    from pamdi.engines.manifest import read_manifest
 
     manifest = read_manifest(arguments.dir)
+    files = _files(arguments.dir, manifest)
+    free = memory_available_bytes()
+    for file in files:
+        file["fits"] = None if free is None else file["memory_bytes"] <= free
+    sound = all(file["state"] == "good" for file in files)
     if arguments.json:
-        print(msgspec.json.encode(manifest).decode())
-        return 0
-    table = [["segment", "file", "bytes", "sha256", "state"]]
-    sound = True
-    for segment in manifest.segments:
-        path = arguments.dir / segment.onnx
-        try:
-            checked_file(arguments.dir, segment.onnx, segment.sha256)
-            state = "good"
-        except EngineError as error:
-            state, sound = str(error).partition(": ")[2], False
-        size = str(path.stat().st_size) if path.exists() else "-"
-        table.append([f"{segment.first}:{segment.stop}", segment.onnx, size, segment.sha256[:12], state])
-    print(f"{manifest.model}: {len(manifest.units)} units, from {manifest.source_sha256[:12]}")
+        said = json.loads(msgspec.json.encode(manifest))
+        print(json.dumps({**said, "files": files, "sound": sound, "memory_available_bytes": free}))
+        return 0 if sound else 1
+    print(f"{manifest.model}: from {manifest.source_sha256}")
+    table = [["unit", "name", "operators", "bytes in", "weights", "MFLOP", "entering"]]
+    for number, (unit, entering) in enumerate(zip(manifest.units, manifest.boundaries)):
+        table.append(
+            [str(number), unit.name, str(unit.operators), str(unit.bytes_in), str(unit.memory_bytes),
+             f"{unit.flops / 1e6:.1f}", _tensors(entering)]
+        )  # fmt: skip
     _print_table(table)
+    print(f"output: {_tensors(manifest.boundaries[-1])}\n")
+    _print_files(files)
+    tight = [f"{file['first']}:{file['stop']}" for file in files if file["fits"] is False]
+    have = "how much memory is free is unavailable here" if free is None else f"{free} bytes of memory are free here"
+    print(
+        f"{have}; " + (f"too large for it: {', '.join(tight)}" if tight else "each segment's weights fit on their own")
+    )
     return 0 if sound else 1
+
+
+def _tensors(tensors: Sequence[Any]) -> str:
+    return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}".replace("'", "") for tensor in tensors)
 
 
 def _build(arguments: argparse.Namespace) -> int:
     from pamdi.engines.manifest import read_manifest
     from pamdi.engines.open_backend import open_backend
 
-    read_manifest(arguments.dir)
+    model = read_manifest(arguments.dir).model
     open_backend(arguments.backend)
-    print(
-        f"{arguments.backend} runs the exported segments as they are: there is nothing to build for {arguments.device}"
-    )
+    if arguments.json:
+        print(json.dumps({"model": model, "device": arguments.device, "backend": arguments.backend, "engines": []}))
+    else:
+        print(f"{arguments.backend} runs the exported segments as they are: nothing to build for {arguments.device}")
     return 0
 
 
 def _print_table(rows: List[List[str]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*rows[0], box=box.SIMPLE_HEAD)
-    for row in rows[1:]:
-        table.add_row(*row)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    """Columns as wide as their widest cell, numbers to the right. Devices have no table library."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = [all(row[column].replace(".", "").isdigit() for row in rows[1:]) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right)]
+        print("  ".join(cells).rstrip())

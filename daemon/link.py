@@ -1,31 +1,37 @@
 """One direct connection to a neighbour: greeting, frames, keep-alive, and (as emulation) the pace of a slower link.
 
 A connection belongs to one life of each side: the greeting carries both ends' instance numbers, and what an earlier
-life sent cannot arrive on it. The kernel may hold only little that is unsent (TCP_NOTSENT_LOWAT), or its buffer would
-be the queue and urgency would end there.
+life sent cannot arrive on it. Nowhere behind the queue may much lie unsent, or that place would be the queue and
+urgency would end there: the kernel holds 16 KiB (TCP_NOTSENT_LOWAT), the transport one frame that did not fit.
 """
 
 import asyncio
-import json
+import contextlib
 import socket
 import struct
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 import msgspec
 
 from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
+from pamdi.core.topics import valid_id
 from pamdi.daemon.arrays import Payload, buffers, payload_from, specs
-from pamdi.daemon.frames import FRAME, PING, PONG, FrameReader, FrameWriter
+from pamdi.daemon.frames import FRAME, HEADER_BYTES_MAX, PING, PONG, FrameReader, FrameWriter
+from pamdi.daemon.pace import Delay, Pace
 
 PROTOCOL = 1
 GREETING_BYTES_MAX = 4096
 LOWAT_BYTES = 16 * 1024
 TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+CONTROL_URGENCY = float("inf")
+FLUSH_POLL_S = 0.002
 
 
 class LinkOptions(NamedTuple):
-    """Bounds in bytes and seconds. ``rate_bytes_per_s`` and ``delay_s`` emulate a slower link; None and 0 do not."""
+    """Bounds in bytes and seconds. ``rate_bytes_per_s`` and ``delay_s`` emulate a slower link; None and 0 do not.
+
+    ``silent_s_max``: nothing came; ``stalled_s_max``: bytes come, but the peer takes none of ours."""
 
     message_bytes_max: int = 64 * 2**20
     queue_bytes_max: int = 256 * 2**20
@@ -34,6 +40,7 @@ class LinkOptions(NamedTuple):
     greeting_s_max: float = 5.0
     rate_bytes_per_s: Optional[float] = None
     delay_s: float = 0.0
+    stalled_s_max: float = 10.0
 
 
 class Greeting(NamedTuple):
@@ -41,13 +48,30 @@ class Greeting(NamedTuple):
     instance: int
 
 
-class Listener:
-    """What a link tells its owner. ``up`` returns whether the link may stay."""
+class Hello(msgspec.Struct):
+    """The first thing said in both directions, as JSON behind its length: ``pamdi`` is the protocol's version."""
 
-    def up(self, link: "Link") -> bool:
+    pamdi: int
+    device: str
+    instance: int
+
+
+class Listener:
+    """What a link tells its owner."""
+
+    def up(self, link: "Link") -> str:
+        """Why the link may not stay; "" lets it."""
         raise NotImplementedError
 
     def down(self, link: "Link", why: str) -> None:
+        raise NotImplementedError
+
+    def refused(self, link: "Link", why: str) -> None:
+        """The connection ended before it was up."""
+        raise NotImplementedError
+
+    def overflow(self, link: "Link", nbytes: int) -> None:
+        """A message was dropped: the queue is full."""
         raise NotImplementedError
 
     def message(
@@ -57,63 +81,78 @@ class Listener:
 
 
 class Link(asyncio.BufferedProtocol):
-    """The protocol of one connection. ``peer`` is known after the greeting."""
+    """The protocol of one connection. ``peer`` is known after the greeting; ``expected`` is whom we dialled;
+    ``turned_away``, if not empty, is why the connection may not even greet."""
 
-    def __init__(self, me: Greeting, owner: Listener, options: LinkOptions, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, me: Greeting, owner: Listener, options: LinkOptions, clock: Callable[[], float], expected: str = "",
+        turned_away: str = "",
+    ) -> None:  # fmt: skip
         self.peer: Optional[Greeting] = None
-        self.unknown_messages = 0
-        self.overflows = 0
-        self.bytes_out = 0
+        self.address = ""
         self.rtt_s = 0.0
-        self.closed = asyncio.get_running_loop().create_future()
-        self._me, self._owner, self._options, self._clock = me, owner, options, clock
+        self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
+        self.unknown_messages = self.overflows = 0
         self._loop = asyncio.get_running_loop()
+        self.closed = self._loop.create_future()
+        self._me, self._owner, self._options, self._clock = me, owner, options, clock
+        self._expected, self._turned_away = expected, turned_away
         self._transport: Any = None
         self._writer = FrameWriter(options.queue_bytes_max)
-        self._reader = FrameReader(options.message_bytes_max + 2**20)
-        self._buffer = bytearray(256 * 1024)
-        self._view = memoryview(self._buffer)
+        self._reader = FrameReader(options.message_bytes_max + HEADER_BYTES_MAX, options.queue_bytes_max)
+        self._space = self._reader.space()
         self._greeting = bytearray()
         self._paused = False
-        self._free_at = 0.0
-        self._pump_handle: Optional[asyncio.TimerHandle] = None
+        self._pace = Pace(options.rate_bytes_per_s) if options.rate_bytes_per_s is not None else None
+        self._delay = Delay(options.delay_s, clock, self._loop.call_later) if options.delay_s else None
+        self._pump_timer: Optional[asyncio.TimerHandle] = None
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._heard_at = self._pinged_at = clock()
+        self._heard_at = self._answered_at = self._pinged_at = clock()
+        self._ping_number = 0
+        self._ping_due = self._ending = False
+        self._pong_due: Optional[int] = None
+        self._busy_s = 0.0
+        self._busy_since: Optional[float] = None
         self._why = "closed by the peer"
 
     # -- from the transport ----------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        host = transport.get_extra_info("peername") or ("?", 0)
+        self.address = f"{host[0]}:{host[1]}"
+        if self._turned_away:
+            self.close(self._turned_away)
+            return
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, LOWAT_BYTES)
-        self._transport.set_write_buffer_limits(high=LOWAT_BYTES, low=0)
-        hello = json.dumps({"pamdi": PROTOCOL, "device": self._me.device, "instance": self._me.instance}).encode()
+        self._transport.set_write_buffer_limits(high=0, low=0)
+        hello = msgspec.json.encode(Hello(PROTOCOL, self._me.device, self._me.instance))
         self._transport.write(struct.pack("<I", len(hello)) + hello)
-        self._timer = self._loop.call_later(self._options.greeting_s_max, self._tick)
+        self._timer = self._loop.call_later(self._options.greeting_s_max, self._no_greeting)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view
+        self._space = self._reader.space()
+        return self._space
 
     def buffer_updated(self, nbytes: int) -> None:
         now = self._clock()
         self._heard_at = now
-        data = memoryview(bytes(self._view[:nbytes]))
+        self.bytes_in += nbytes
         try:
             if self.peer is None:
-                data = self._greet(data)
-                if self.peer is None:
-                    return
-            incoming = self._reader.feed(data, now)
+                incoming = self._reader.feed(self._greet(self._space[:nbytes]), now)
+            else:
+                incoming = self._reader.received(nbytes, now)
         except BadInput as error:
             self.close(str(error))
             return
         if self._reader.pings:
-            self._answer_pings(now)
+            self._pinged(now)
         for message in incoming:
             transit_s = message.waited_s + (now - message.first_at) + self.rtt_s / 2
-            self._deliver(message.header, message.body, transit_s)
+            self._understand(message.header, message.body, transit_s)
 
     def eof_received(self) -> None:
         return None
@@ -123,29 +162,43 @@ class Link(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._say_pings()
         self._pump()
 
     def connection_lost(self, error: Optional[Exception]) -> None:
-        for handle in (self._timer, self._pump_handle):
+        for handle in (self._timer, self._pump_timer, self._delay):
             if handle is not None:
                 handle.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
+        why = str(error) if error is not None else self._why
         if self.peer is not None:
-            self._owner.down(self, str(error) if error is not None else self._why)
+            self._owner.down(self, why)
+        else:
+            self._owner.refused(self, why)
 
     # -- from the owner --------------------------------------------------------------------------------------------
 
     def send(self, message: ms.AnyMessage, payload: Optional[Payload], urgency: float) -> bool:
-        """Queue a message; never blocks. False when the queue's bound would be exceeded."""
+        """Queue a message; never blocks. False when a bound would be exceeded; BadInput when the payload cannot
+        travel."""
+        if self._ending:
+            return False
         parts: List[memoryview] = []
         if payload is not None and isinstance(message, (ms.Tensor, ms.Answer)):
             message = msgspec.structs.replace(message, specs=specs(payload))
             parts = buffers(payload)
+        body_bytes = sum(map(len, parts))
         parts.insert(0, memoryview(ms.encode(message)))
-        if not self._writer.put(parts, urgency, self._clock()):
+        urgency = urgency if payload is not None else CONTROL_URGENCY
+        now = self._clock()
+        if body_bytes > self._options.message_bytes_max or not self._writer.put(parts, urgency, now):
             self.overflows += 1
+            self._owner.overflow(self, body_bytes)
             return False
+        self.messages_out += 1
+        if self._busy_since is None:
+            self._busy_since = now
         self._pump()
         return True
 
@@ -154,17 +207,31 @@ class Link(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def flush(self, within_s: float) -> None:
-        """Wait until what is queued has left, at most ``within_s``."""
+    async def finish(self, within_s: float, why: str) -> None:
+        """Let what is queued leave and the peer read it to its end, at most ``within_s``; then close."""
         until = self._clock() + within_s
-        while not self.closed.done() and self._clock() < until:
-            if not self._writer and self._transport.get_write_buffer_size() == 0:
-                return
-            await asyncio.sleep(0.005)
+        while (self._writer or self._paused) and not self.closed.done() and self._clock() < until:
+            await asyncio.sleep(FLUSH_POLL_S)
+        if self._transport is not None and not self._transport.is_closing() and not self._writer:
+            self._ending = True
+            with contextlib.suppress(OSError):  # the peer has gone already
+                self._transport.write_eof()
+            await asyncio.wait([self.closed], timeout=max(0.0, until - self._clock()))
+        self.close(why)
+
+    def counters(self) -> Dict[str, float]:
+        """``busy_s``: seconds in which something waited to leave; its growth over time is the link's utilisation."""
+        busy_s = self._busy_s + (self._clock() - self._busy_since if self._busy_since is not None else 0.0)
+        return {
+            "bytes_in": self.bytes_in, "bytes_out": self.bytes_out, "messages_in": self.messages_in,
+            "messages_out": self.messages_out, "bytes_waiting": self._writer.bytes_waiting, "busy_s": round(busy_s, 6),
+            "unknown": self.unknown_messages, "overflows": self.overflows, "rtt_s": self.rtt_s,
+        }  # fmt: skip
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _greet(self, data: memoryview) -> memoryview:
+        """Takes the greeting; what is left of ``data`` behind it. Raises BadInput for who is none of ours."""
         self._greeting += data
         if len(self._greeting) < 4:
             return memoryview(b"")
@@ -173,78 +240,109 @@ class Link(asyncio.BufferedProtocol):
             raise BadInput(f"the greeting claims {size} bytes: not a pamdi device")
         if len(self._greeting) < 4 + size:
             return memoryview(b"")
-        try:
-            hello = json.loads(bytes(self._greeting[4 : 4 + size]))
-            version, device, instance = hello["pamdi"], str(hello["device"]), int(hello["instance"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput("the greeting cannot be read: not a pamdi device") from error
-        if version != PROTOCOL:
-            raise BadInput(f"{device} speaks protocol {version}, we speak {PROTOCOL}: update the older one")
-        self.peer = Greeting(device, instance)
-        self._heard_at = self._clock()
-        if not self._owner.up(self):
+        self.peer = self._read_hello(bytes(self._greeting[4 : 4 + size]))
+        self._answered_at = self._clock()
+        unwanted = self._owner.up(self)
+        if unwanted:
             self.peer = None
-            raise BadInput(f"{device} is not wanted here")
+            raise BadInput(unwanted)
         self._tick()
         return memoryview(bytes(self._greeting[4 + size :]))
 
-    def _deliver(self, header: bytes, body: memoryview, transit_s: float) -> None:
+    def _read_hello(self, data: bytes) -> Greeting:
+        try:
+            hello = msgspec.json.decode(data, type=Hello)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadInput("the greeting cannot be read: not a pamdi device") from error
+        if not valid_id(hello.device):
+            raise BadInput("the greeting names no valid device id")
+        if hello.pamdi != PROTOCOL:
+            raise BadInput(f"{hello.device} speaks protocol {hello.pamdi}, we speak {PROTOCOL}: update the older one")
+        if self._expected and hello.device != self._expected:
+            raise BadInput(f"{hello.device} answers there, not {self._expected}: check [listen] advertise of both")
+        return Greeting(hello.device, hello.instance)
+
+    def _understand(self, header: bytes, body: memoryview, transit_s: float) -> None:
         try:
             message = ms.decode(header)
             described = ms.specs_of(message)
-            payload = payload_from(described, body) if described else None
-        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, BadInput):
+            payload = payload_from(described, body) if described or len(body) else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadInput):
             self.unknown_messages += 1  # a newer peer may say more than we understand; that does not end the link
             return
-        if self._options.delay_s:
-            transit_s += self._options.delay_s
-            self._loop.call_later(self._options.delay_s, self._hand_over, message, payload, len(body), transit_s)
-        else:
-            self._hand_over(message, payload, len(body), transit_s)
-
-    def _hand_over(self, message: ms.AnyMessage, payload: Optional[Payload], nbytes: int, transit_s: float) -> None:
-        if not self.closed.done():
+        self.messages_in += 1
+        nbytes = len(body)
+        if self._delay is None:
             self._owner.message(self, message, payload, nbytes, transit_s)
+        else:
+            transit_s += self._delay.delay_s
+            self._delay.put(lambda: self._owner.message(self, message, payload, nbytes, transit_s))
 
     def _pump(self) -> None:
         """Write frames until the transport says stop, or the emulated link is busy."""
-        rate = self._options.rate_bytes_per_s
-        while self._writer and not self._paused and self._pump_handle is None and self.peer is not None:
+        while self._writer and not self._paused and self._pump_timer is None and self.peer is not None:
             now = self._clock()
-            if rate is not None and self._free_at > now:
-                self._pump_handle = self._loop.call_later(self._free_at - now, self._pump_again)
-                return
+            if self._pace is not None:
+                wait_s = self._pace.wait_s(now)
+                if wait_s:
+                    self._pump_timer = self._loop.call_later(wait_s, self._pump_again)
+                    return
             pieces = self._writer.next_frame(now)
             size = sum(map(len, pieces))
             self.bytes_out += size
-            if rate is not None:
-                self._free_at = max(self._free_at, now) + size / rate
-            self._transport.write(b"".join(pieces))
+            if self._pace is not None:
+                self._pace.spend(size, now)
+            self._transport.write(b"".join(pieces))  # one copy of a frame costs less than its three writes
+        if not self._writer and not self._paused and self._busy_since is not None:
+            self._busy_s += self._clock() - self._busy_since
+            self._busy_since = None
+            if self._pace is not None:
+                self._pace.rest()
 
     def _pump_again(self) -> None:
-        self._pump_handle = None
+        self._pump_timer = None
         self._pump()
 
+    def _no_greeting(self) -> None:
+        self.close(f"no greeting within {self._options.greeting_s_max:g} s")
+
     def _tick(self) -> None:
-        """Keep-alive: a ping now and then, and the verdict on a silent peer."""
-        now = self._clock()
+        """Keep-alive: a ping now and then, and the verdict on a peer that is silent or takes nothing."""
         if self._timer is not None:
             self._timer.cancel()
-        if self.peer is None:
-            self.close("no greeting came")
-            return
-        if now - self._heard_at > self._options.silent_s_max:
+        now, options = self._clock(), self._options
+        if now - self._heard_at > options.silent_s_max:
             self.close(f"silent for {now - self._heard_at:.1f} s")
             return
-        self._pinged_at = now
-        self._transport.write(FRAME.pack(0, PING, 0))
-        self._timer = self._loop.call_later(self._options.ping_every_s, self._tick)
+        if now - self._answered_at > options.stalled_s_max:
+            self.close(f"has taken nothing for {now - self._answered_at:.1f} s")
+            return
+        self._ping_due = True
+        self._say_pings()
+        self._timer = self._loop.call_later(options.ping_every_s, self._tick)
 
-    def _answer_pings(self, now: float) -> None:
-        for flags in self._reader.pings:
+    def _say_pings(self) -> None:
+        """At most one of each is owed, so that a peer that takes nothing makes nothing grow."""
+        if self._paused or self._ending:
+            return
+        if self._pong_due is not None:
+            number, self._pong_due = self._pong_due, None
+            self._transport.write(FRAME.pack(0, PONG, number))
+        if self._ping_due:
+            self._ping_due = False
+            self._ping_number = (self._ping_number + 1) & 0xFFFFFFFF
+            self._pinged_at = self._clock()
+            self._transport.write(FRAME.pack(0, PING, self._ping_number))
+
+    def _pinged(self, now: float) -> None:
+        """Answer the newest ping; learn from the newest pong."""
+        for flags, number in self._reader.pings:
             if flags & PING:
-                self._transport.write(FRAME.pack(0, PONG, 0))
-            else:
+                self._pong_due = number
+                continue
+            self._answered_at = now
+            if number == self._ping_number:
                 measured = now - self._pinged_at
                 self.rtt_s = measured if self.rtt_s == 0.0 else 0.8 * self.rtt_s + 0.2 * measured
         self._reader.pings.clear()
+        self._say_pings()

@@ -1,24 +1,29 @@
 """All direct links of a device: exactly one connection per pair of neighbours, for ever tried again.
 
 The device with the smaller id dials, the other accepts. A new life of a peer that connects while the old connection
-still seems open replaces it: first the old link goes down, then the new one comes up.
+still seems open replaces it: first the old link goes down, then the new one comes up. Who is not (yet) among the
+neighbours may connect too: its allocation may simply have come first.
 """
 
 import asyncio
 import errno
 import random
-from typing import Any, Callable, Dict, Optional, Tuple
+from collections import OrderedDict
+from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 from pamdi.core import messages as ms
 from pamdi.core.allocation import Neighbour
-from pamdi.core.errors import ConfigError
+from pamdi.core.errors import BadInput, ConfigError
 from pamdi.core.events import LinkDown, LinkUp, Received
 from pamdi.daemon.arrays import Payload
-from pamdi.daemon.link import Greeting, Link, LinkOptions, Listener
+from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, Listener
 
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 DIAL_S_MAX = 3.0
 ACCEPTED_MAX = 256
+COMPLAINTS_MAX = 64  # remembered, so that one that comes at every retry is said once
+NOT_WANTED = "no longer a neighbour"
+GONE_S_MAX = 0.25  # for the transports to notice that they are closed
 
 
 class Links(Listener):
@@ -32,64 +37,76 @@ class Links(Listener):
         self._on_event, self._clock, self._options = on_event, clock, options
         self._server: Optional[asyncio.AbstractServer] = None
         self._links: Dict[str, Link] = {}
-        self._accepted = 0
+        self._accepted: Set[Link] = set()
         self._dials: Dict[Neighbour, "asyncio.Task[None]"] = {}
+        self._complaints: "OrderedDict[Tuple[str, str], None]" = OrderedDict()
+        self._closing = False
         self.port = 0
+        self.refusals = 0
         self.log: Callable[[str], None] = lambda line: None
+        self.on_overflow: Callable[[str, int], None] = self._say_overflow
 
     async def listen(self, host: str, port: int) -> None:
         """Raises ConfigError when the address cannot be listened on."""
         loop = asyncio.get_running_loop()
         try:
+            _check_port(port, 0)
             self._server = await loop.create_server(self._accept, host, port)
-        except OSError as error:
-            cure = "choose another [listen] port" if error.errno == errno.EADDRINUSE else "check [listen] host"
-            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}: {cure}") from error
+        except (OSError, ValueError) as error:
+            in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            cure = "choose another [listen] port" if in_use else "check [listen] host and port"
+            why = getattr(error, "strerror", None) or error
+            raise ConfigError(f"cannot listen on {host}:{port}: {why}: {cure}") from error
         self.port = self._server.sockets[0].getsockname()[1]
 
     def set_neighbours(self, neighbours: Tuple[Neighbour, ...]) -> None:
         """Keep dialling exactly these, where dialling is our part."""
-        wanted = {n for n in neighbours if self._me.device < n.id}
+        wanted = {n for n in neighbours if self._me.device < n.id} if not self._closing else set()
         for neighbour in [n for n in self._dials if n not in wanted]:
             self._dials.pop(neighbour).cancel()
         for neighbour in wanted - set(self._dials):
-            name = f"dial {neighbour.id}"
-            self._dials[neighbour] = asyncio.get_running_loop().create_task(self._dial(neighbour))
-            if hasattr(self._dials[neighbour], "set_name"):
-                self._dials[neighbour].set_name(name)
+            self._dials[neighbour] = asyncio.create_task(self._dial(neighbour), name=f"dial {neighbour.id}")
 
     def send(
-        self, peer: str, message: ms.AnyMessage, payload: Optional[Payload] = None, urgency: float = 1e300
+        self, peer: str, message: ms.AnyMessage, payload: Optional[Payload] = None, urgency: float = CONTROL_URGENCY
     ) -> bool:
         """Never blocks. False when there is no link or no room; the core hears LinkDown for the former."""
         link = self._links.get(peer)
-        return link is not None and link.send(message, payload, urgency)
+        try:
+            return link is not None and link.send(message, payload, urgency)
+        except BadInput as error:
+            self._complain(peer, f"{type(message).__name__} was not sent: {error}")
+            return False
 
     def counters(self) -> Dict[str, Dict[str, float]]:
-        return {
-            peer: {"bytes_out": link.bytes_out, "unknown": link.unknown_messages, "overflows": link.overflows,
-                   "rtt_s": link.rtt_s}
-            for peer, link in self._links.items()
-        }  # fmt: skip
+        return {peer: link.counters() for peer, link in self._links.items()}
 
     async def close(self, flush_s: float) -> None:
-        for task in self._dials.values():
-            task.cancel()
-        self._dials.clear()
+        """What is queued may still leave, all links together at most ``flush_s``."""
+        self._closing = True
         if self._server is not None:
             self._server.close()
-        links = list(self._links.values())
-        for link in links:
-            await link.flush(flush_s)
-        for link in links:
+        greeted = set(self._links.values())
+        strangers = self._accepted - greeted
+        for link in strangers:
             link.close("this device stops")
+        await asyncio.gather(*(link.finish(flush_s, "this device stops") for link in greeted))
+        dials = list(self._dials.values())
+        for task in dials:
+            task.cancel()
+        self._dials.clear()
+        pending = [link.closed for link in greeted | strangers if not link.closed.done()] + dials
+        if pending:
+            await asyncio.wait(pending, timeout=GONE_S_MAX)
 
     # -- from links ------------------------------------------------------------------------------------------------
 
-    def up(self, link: Link) -> bool:
+    def up(self, link: Link) -> str:
         assert link.peer is not None
         if link.peer.device == self._me.device:
-            return False
+            return f"{link.peer.device} is this device's own id"
+        if self._closing:
+            return "this device stops"
         old = self._links.get(link.peer.device)
         if old is not None:
             self._drop(old)
@@ -97,13 +114,23 @@ class Links(Listener):
         self._links[link.peer.device] = link
         self.log(f"link to {link.peer.device} is up")
         self._on_event(LinkUp(link.peer.device, link.peer.instance))
-        return True
+        return ""
 
     def down(self, link: Link, why: str) -> None:
         assert link.peer is not None
         if self._links.get(link.peer.device) is link:
             self.log(f"link to {link.peer.device} is down: {why}")
             self._drop(link)
+
+    def refused(self, link: Link, why: str) -> None:
+        if self._closing or why == NOT_WANTED:
+            return
+        self.refusals += 1
+        self._complain(link.address.rpartition(":")[0], f"connection with {link.address} ended: {why}", why)
+
+    def overflow(self, link: Link, nbytes: int) -> None:
+        if link.peer is not None:
+            self.on_overflow(link.peer.device, nbytes)
 
     def message(
         self, link: Link, message: ms.AnyMessage, payload: Optional[Payload], nbytes: int, transit_s: float
@@ -118,32 +145,53 @@ class Links(Listener):
         del self._links[link.peer.device]
         self._on_event(LinkDown(link.peer.device))
 
+    def _say_overflow(self, peer: str, nbytes: int) -> None:
+        self._complain(peer, f"link to {peer} is full: a message of {nbytes} bytes was dropped", "full")
+
+    def _complain(self, who: str, line: str, what: str = "") -> None:
+        """One line, once: whoever is turned away comes again every second."""
+        key = (who, what or line)
+        if key not in self._complaints:
+            self.log(line)
+        self._complaints[key] = None
+        self._complaints.move_to_end(key)
+        if len(self._complaints) > COMPLAINTS_MAX:
+            self._complaints.popitem(last=False)
+
     def _accept(self) -> Link:
-        self._accepted += 1
-        link = Link(self._me, self, self._options, self._clock)
-        if self._accepted > ACCEPTED_MAX:
-            asyncio.get_running_loop().call_soon(link.close, "too many connections")
-        link.closed.add_done_callback(lambda _: self._one_less())
+        full = f"{ACCEPTED_MAX} connections are the limit" if len(self._accepted) >= ACCEPTED_MAX else ""
+        link = Link(self._me, self, self._options, self._clock, turned_away=full)
+        self._accepted.add(link)
+        link.closed.add_done_callback(lambda _: self._accepted.discard(link))
         return link
 
-    def _one_less(self) -> None:
-        self._accepted -= 1
-
     async def _dial(self, neighbour: Neighbour) -> None:
-        loop = asyncio.get_running_loop()
         retry_s = RETRY_S_MIN
-        while True:
-            try:
-                made = loop.create_connection(
-                    lambda: Link(self._me, self, self._options, self._clock), neighbour.host, neighbour.port
-                )  # fmt: skip
-                _, link = await asyncio.wait_for(made, DIAL_S_MAX)
-                began = self._clock()
-                try:
-                    await link.closed
-                finally:
-                    link.close("no longer a neighbour")
-                retry_s = RETRY_S_MIN if self._clock() - began > RETRY_S_MAX else min(RETRY_S_MAX, 2 * retry_s)
-            except (OSError, asyncio.TimeoutError):
-                retry_s = min(RETRY_S_MAX, 2 * retry_s)
+        while not self._closing:
+            lasted_s = await self._connection(neighbour)
+            retry_s = RETRY_S_MIN if lasted_s > RETRY_S_MAX else min(RETRY_S_MAX, 2 * retry_s)
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
+
+    async def _connection(self, neighbour: Neighbour) -> float:
+        """One try to reach ``neighbour``, and the connection's life; how many seconds it lasted."""
+        loop = asyncio.get_running_loop()
+        link = Link(self._me, self, self._options, self._clock, expected=neighbour.id)
+        try:
+            _check_port(neighbour.port, 1)
+            await asyncio.wait_for(loop.create_connection(lambda: link, neighbour.host, neighbour.port), DIAL_S_MAX)
+            began = self._clock()
+            await asyncio.shield(link.closed)
+        except (OSError, asyncio.TimeoutError):
+            return 0.0
+        except ValueError as error:
+            self._complain(neighbour.id, f"cannot dial {neighbour.id} at {neighbour.host}:{neighbour.port}: {error}")
+            return 0.0
+        finally:
+            link.close(NOT_WANTED)
+        return self._clock() - began
+
+
+def _check_port(port: int, port_min: int) -> None:
+    """uvloop takes a port modulo 65536, without a word."""
+    if not port_min <= port < 2**16:
+        raise ValueError(f"a port is {port_min} to 65535")

@@ -19,8 +19,7 @@ from pamdi.engines.digits import load
 from pamdi.engines.export import OURS
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
 
-TIMEOUT_S = 120.0
-RETRY_REFUSED_S = 60.0
+PATIENCE_S = 120.0  # without an end for so long, beyond what a policy that cannot keep up needs, a work is lost
 
 
 class Digits:
@@ -56,15 +55,16 @@ class Load:
         """Submit ``works`` works of ``source`` and wait for their ends."""
         self.outcomes[source], self.submitted[source], self.wanted[source] = [], 0, works
         arrivals = random.Random(f"{self._seed}/{source}")
+        patience_s = PATIENCE_S + 4 * works / rate_hz
         await asyncio.sleep(after_s)
-        async with Client(self._broker, retry_refused_s=RETRY_REFUSED_S) as client:
+        async with Client(self._broker, retry_refused_s=patience_s) as client:
             await client.connected()
             at = time.monotonic()
             tasks = []
             for i in range(works):
                 at += arrivals.expovariate(rate_hz)
                 await asyncio.sleep(max(0.0, at - time.monotonic()))
-                tasks.append(asyncio.ensure_future(self._one(client, source, i)))
+                tasks.append(asyncio.ensure_future(self._one(client, source, i, patience_s)))
                 self.submitted[source] += 1
                 if on_submit is not None:
                     on_submit(i)
@@ -72,13 +72,13 @@ class Load:
             await asyncio.sleep(0.3)  # a second answer for an id would come about now
             self.duplicated[source], self.redelivered[source] = client.duplicated, client.redelivered
 
-    async def _one(self, client: Client, source: str, i: int) -> None:
+    async def _one(self, client: Client, source: str, i: int, patience_s: float) -> None:
         index = random.Random(f"{self._seed}/{source}/{i}").randrange(len(self._digits.images))
         began = time.monotonic()
         id = f"{self._phase}-{i}"
         try:
             answer = await client.submit(
-                source, {"image": self._digits.images[index][None]}, id=id, timeout_s=TIMEOUT_S
+                source, {"image": self._digits.images[index][None]}, id=id, timeout_s=patience_s
             )  # fmt: skip
         except PamdiError as error:
             self.outcomes[source].append(Outcome(source, id, began, None, "", str(error)))

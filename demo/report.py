@@ -62,9 +62,9 @@ def is_clean(phases: List[Phase]) -> bool:
     )
 
 
-def print_report(phases: List[Phase], document: Dict[str, Any]) -> None:
+def print_report(phases: List[Phase], document: Dict[str, Any], emulated: str) -> None:
     rows = [(phase.name, source, figures) for phase in phases for source, figures in phase.figures.items()]
-    print_table(final_table(rows, CAPTION if any(source == "dock" for _, source, _ in rows) else ""))
+    print_table(final_table(rows, f"emulated: {emulated}\n{CAPTION}"))
     lines = [*ratio_lines({phase.name: phase.figures for phase in phases}), accuracy_line(document)]
     for line in [*lines, *kill_lines(phases)]:
         print(line)

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any, Awaitable, Coroutine, Dict, List, NamedTuple, Optional, Tuple
 
+from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import run_together
 from pamdi.demo.fleet import Fleet, Options
 from pamdi.demo.load import Digits, Load
 from pamdi.demo.report import ALONE, Phase, document_of, is_clean, phase_of, print_report
 from pamdi.demo.trace import write_trace
 from pamdi.demo.view import View
+from pamdi.demo.witness import Witness
 
 DOWN_S = 2.0
 
@@ -88,7 +90,7 @@ async def tell(options: Options, story: Story) -> int:
     if story.as_json:
         print(json.dumps(document, indent=1))
     else:
-        print_report(phases, document)
+        print_report(phases, document, emulated)
     return 0 if is_clean(phases) else 1
 
 
@@ -108,8 +110,9 @@ async def _phase(fleet: Fleet, view: View, digits: Digits, story: Story, name: s
         if story.kill:
             jobs.append(_kill_and_restart(fleet, view, span_s / 2, kills))
     title = name if crowd else f"{name} ({policy})"
-    await run_together({"load": _all(jobs), "watch": fleet.watch(), "draw": _draw(fleet, view, load, title)})
-    return phase_of(name, load.outcomes, load.duplicated, load.redelivered, kills)
+    async with Witness(BrokerConfig(fleet.url)) as witness:
+        await run_together({"load": _all(jobs), "watch": fleet.watch(), "draw": _draw(fleet, view, load, title)})
+    return phase_of(name, load.outcomes, witness.duplicated, witness.redelivered, kills)
 
 
 async def _all(jobs: List[Awaitable[None]]) -> None:

@@ -105,10 +105,9 @@ def _event(piece: Slice, pid: int, tid: int, began: float) -> Dict[str, Any]:
 
 
 def _names(names: Dict[Tuple[int, int], str]) -> Iterator[Dict[str, Any]]:
-    """Row titles, and the order of the rows: as their names sort."""
-    order = {key: place for place, key in enumerate(sorted(names, key=lambda key: (key[0], names[key])))}
+    """Row titles, and the order of the rows: as they were made, which is by name and lane."""
     for (pid, tid), name in names.items():
         what = "process" if tid == 0 else "thread"
         at = {"ph": "M", "pid": pid, "tid": tid}
         yield {**at, "name": f"{what}_name", "args": {"name": name}}
-        yield {**at, "name": f"{what}_sort_index", "args": {"sort_index": pid if tid == 0 else order[pid, tid]}}
+        yield {**at, "name": f"{what}_sort_index", "args": {"sort_index": tid or pid}}

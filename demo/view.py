@@ -79,8 +79,10 @@ def _device_row(device: str, watcher: Watcher) -> Sequence[str]:
     state = watcher.states.get(device, "unknown")
     colour = {"online": "green", "offline": "red"}.get(state, "yellow")
     held, beacon = watcher.held.get(device), watcher.beacons.get(device)
-    ready = "".join(str(s.first) if s.state == "ready" else "." for s in (held.segments if held is not None else ()))
-    if beacon is None or state != "online":
+    if state != "online" or held is None:
+        return device, f"[{colour}]{state}[/]", "", "", "", ""  # what it held is history
+    ready = "".join(str(s.first) if s.state == "ready" else "." for s in held.segments)
+    if beacon is None:
         return device, f"[{colour}]{state}[/]", ready, "", "", ""
     top = max((c.urgency for c in beacon.backlog.classes), default=0.0)
     urgent = sum(c.seconds for c in beacon.backlog.classes if c.urgency == top and top > 1)

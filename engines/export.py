@@ -1,7 +1,8 @@
 """An ONNX file per candidate segment, and the manifest beside them.
 
-Every file is written under another name and moved into place, so that a full disk or a kill leaves the folder as it
-was before, or whole. The manifest comes last: without it, nothing in the folder counts.
+Everything is written into a hidden folder within the target first, so that a full disk or a damaged model leaves the
+target as it was. Then each file is moved into place, the manifest last: a kill between two moves leaves files whose
+sha256 is not the manifest's, which every reader refuses by name.
 """
 
 import os
@@ -44,50 +45,60 @@ def export(
         model = group(model, units)
     count = len(model.units)
     pairs = list(segments) if segments is not None else [(u, u + 1) for u in range(count)]
+    _check_pairs(pairs, count)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        infos = _write_segments(model, out, pairs, progress)
-        manifest = Manifest(
-            name, sha256_of(path), model.boundaries[0], tuple(map(_unit_info, model.units)), tuple(infos), (),
-            model.boundaries,
-        )  # fmt: skip
-        write_atomically(out / FILE, msgspec.json.format(msgspec.json.encode(manifest)))
+        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as staging:
+            infos = _write_segments(model, Path(staging), pairs, progress)
+            manifest = Manifest(
+                name, sha256_of(path), model.boundaries[0], tuple(map(_unit_info, model.units)), tuple(infos), (),
+                model.boundaries,
+            )  # fmt: skip
+            _write(Path(staging) / FILE, msgspec.json.format(msgspec.json.encode(manifest)))
+            for file in [*(info.onnx for info in infos), FILE]:
+                os.replace(Path(staging) / file, out / file)
     except OSError as error:
         raise EngineError(f"{out}: {error.strerror}: make room or choose another folder with --out") from error
     return manifest
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """``path`` holds ``data`` whole, or what it held before. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+def _check_pairs(pairs: List[Tuple[int, int]], count: int) -> None:
+    if not pairs or len(set(pairs)) != len(pairs):
+        raise EngineError(f"segments {pairs}: name at least one, and none twice")
+    for first, stop in pairs:
+        if not 0 <= first < stop <= count:
+            raise EngineError(f"segment {first}:{stop} is not within 0:{count}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    """On the disk when it returns. An ordinary file: the service that reads it runs as another user."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write_segments(
-    model: CutModel, out: Path, pairs: List[Tuple[int, int]], progress: Callable[[str], None]
+    model: CutModel, folder: Path, pairs: List[Tuple[int, int]], progress: Callable[[str], None]
 ) -> List[SegmentInfo]:
     import onnx.utils
 
     extractor = onnx.utils.Extractor(model.proto)
     infos = []
     for first, stop in pairs:
-        if not 0 <= first < stop <= len(model.units):
-            raise EngineError(f"segment {first}:{stop} is not within 0:{len(model.units)}")
         entering = [tensor.name for tensor in model.boundaries[first]]
         leaving = [tensor.name for tensor in model.boundaries[stop]]
-        part = extractor.extract_model(entering, leaving)
-        file = out / f"{first:04d}-{stop:04d}.onnx"
-        write_atomically(file, part.SerializeToString())
+        try:
+            data = extractor.extract_model(entering, leaving).SerializeToString()
+        except Exception as error:  # sparse weights, quantisation annotations, more than 2 GB: each its own type
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise EngineError(
+                f"segment {first}:{stop} cannot be extracted ({line}): export the model without"
+            ) from error
+        file = folder / f"{first:04d}-{stop:04d}.onnx"
+        _write(file, data)
         infos.append(SegmentInfo(first, stop, file.name, sha256_of(file), tuple(entering), tuple(leaving)))
-        progress(f"{file.name}: units {first} to {stop - 1}, {file.stat().st_size} bytes")
+        progress(f"{file.name}: units {first} to {stop - 1}, {len(data)} bytes")
     return infos
 
 

@@ -103,7 +103,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror}: run `pamdi engines export` into this folder") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineError(f"{path}: not a manifest ({error}): export the model again") from error
     problem = _nonsense(manifest)
     if problem:
@@ -113,6 +113,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def checked_file(folder: Path, name: str, sha256: str) -> Path:
     """The path of a file whose content is what the manifest says. Raises EngineError otherwise."""
+    if not _is_plain(name):
+        raise EngineError(f"{folder}: file {name!r} is not a plain name in this folder: export the model again")
     path = folder / name
     try:
         found = sha256_of(path)
@@ -130,22 +132,62 @@ def segments_of(manifest: Manifest) -> List[Segment]:
 
 
 def _nonsense(manifest: Manifest) -> str:
+    """What is wrong with it, or nothing. Names are quoted: whatever they hold, the answer is one line."""
+    if not manifest.model:
+        return "the model has no name"
+    checks = (_wrong_units, _wrong_boundaries, _wrong_segments, _wrong_engines)
+    return next((problem for check in checks for problem in [check(manifest)] if problem), "")
+
+
+def _wrong_units(manifest: Manifest) -> str:
     count = len(manifest.units)
     if not count or len(manifest.boundaries) != count + 1:
         return f"{count} units need {count + 1} boundaries, there are {len(manifest.boundaries)}"
     for unit in manifest.units:
-        if unit.bytes_in < 0 or unit.memory_bytes < 0 or unit.flops < 0:
-            return f"unit {unit.name} has a negative size"
+        if min(unit.bytes_in, unit.memory_bytes, unit.flops, unit.operators) < 0:
+            return f"unit {unit.name!r} has a negative size"
+    return ""
+
+
+def _wrong_boundaries(manifest: Manifest) -> str:
     for tensor in [tensor for boundary in manifest.boundaries for tensor in boundary]:
-        if tensor.dtype not in DTYPE_BYTES or any(isinstance(size, int) and size < 0 for size in tensor.shape):
-            return f"tensor {tensor.name} has dtype {tensor.dtype} and shape {tensor.shape}"
+        sizes = tensor.shape[1:] if tensor.shape[:1] == ("batch",) else tensor.shape
+        if tensor.dtype not in DTYPE_BYTES or not all(isinstance(size, int) and size >= 0 for size in sizes):
+            return f"tensor {tensor.name!r} has dtype {tensor.dtype!r} and shape {tensor.shape}"
+    if manifest.input != manifest.boundaries[0]:
+        return "the input is not what enters the first unit"
+    for unit, entering in zip(manifest.units, manifest.bytes):
+        if unit.bytes_in != entering:
+            return f"unit {unit.name!r} says {unit.bytes_in} bytes enter; its tensors have {entering}"
+    return ""
+
+
+def _wrong_segments(manifest: Manifest) -> str:
+    seen = set()
     for info in manifest.segments:
-        if not 0 <= info.first < info.stop <= count:
-            return f"segment {info.first}:{info.stop} is not within 0:{count}"
-        if "/" in info.onnx or "\\" in info.onnx or info.onnx.startswith("."):
+        if not 0 <= info.first < info.stop <= len(manifest.units):
+            return f"segment {info.first}:{info.stop} is not within 0:{len(manifest.units)}"
+        if (info.first, info.stop) in seen:
+            return f"segment {info.first}:{info.stop} is there twice"
+        seen.add((info.first, info.stop))
+        if not _is_plain(info.onnx):
             return f"segment file {info.onnx!r} is not a plain name in this folder"
         entering = tuple(tensor.name for tensor in manifest.boundaries[info.first])
         leaving = tuple(tensor.name for tensor in manifest.boundaries[info.stop])
         if (info.inputs, info.outputs) != (entering, leaving):
             return f"segment {info.first}:{info.stop} does not chain with its neighbours"
     return ""
+
+
+def _wrong_engines(manifest: Manifest) -> str:
+    for info in manifest.engines:
+        if not 0 <= info.first < info.stop <= len(manifest.units):
+            return f"engine {info.first}:{info.stop} is not within 0:{len(manifest.units)}"
+        if not _is_plain(info.file):
+            return f"engine file {info.file!r} is not a plain name in this folder"
+    return ""
+
+
+def _is_plain(name: str) -> bool:
+    """A file of the folder itself: nothing that leads elsewhere, is hidden, or breaks a line."""
+    return bool(name) and name.isprintable() and not name.startswith(".") and "/" not in name and "\\" not in name

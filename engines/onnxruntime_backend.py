@@ -57,7 +57,8 @@ class OnnxRuntimeBackend:
         try:
             return self._onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its own types share no base class
-            raise EngineError(f"{path}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from error
+            line = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise EngineError(f"{path}: onnxruntime cannot load it ({line}): export the model again") from error
 
     def run(self, handle: Session, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
         check_tensors(tensors, handle.inputs, str(handle.segment))

@@ -6,7 +6,7 @@ half-millisecond is waited in short sleeps, because a sleep may overshoot.
 
 import time
 from pathlib import Path
-from typing import Any, Dict, Mapping
+from typing import Any, Callable, Dict, Mapping
 
 import numpy as np
 
@@ -15,10 +15,12 @@ from pamdi.engines.backend import Arrays, Backend
 
 
 class PacedBackend:
-    """``seconds(segment)``: what the emulated board takes. A run that is really slower is left as it is."""
+    """``seconds[segment]``: what the emulated board takes. A run that is really slower is left as it is."""
 
-    def __init__(self, inner: Backend) -> None:
-        self._inner = inner
+    def __init__(
+        self, inner: Backend, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._inner, self._clock, self._sleep = inner, clock, sleep
         self.seconds: Dict[Segment, float] = {}
 
     def load(self, folder: Path, segment: Segment) -> Any:
@@ -26,13 +28,13 @@ class PacedBackend:
 
     def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
         inner, segment = handle
-        until = time.monotonic() + self.seconds.get(segment, 0.0)
+        until = self._clock() + self.seconds.get(segment, 0.0)
         outputs = self._inner.run(inner, tensors)
         while True:
-            left = until - time.monotonic()
+            left = until - self._clock()
             if left <= 0:
                 return outputs
-            time.sleep(left - 0.0003 if left > 0.0005 else 0.00005)
+            self._sleep(left - 0.0003 if left > 0.0005 else 0.00005)
 
     def unload(self, handle: Any) -> None:
         self._inner.unload(handle[0])

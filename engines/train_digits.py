@@ -99,6 +99,20 @@ def export(network: Any, path: Path) -> None:
         dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},), opset_version=18, dynamo=True,
         external_data=False,
     )  # fmt: skip
+    strip(path)
+
+
+def strip(path: Path) -> None:
+    """Remove what the exporter notes about the machine it ran on: stack traces, file names. The weights stay."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("doc_string")
+        part.ClearField("metadata_props")
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
 
 
 def main() -> None:

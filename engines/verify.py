@@ -5,7 +5,7 @@ the difference is what is reported here.
 """
 
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -35,16 +35,19 @@ def run_chain(backend: OnnxRuntimeBackend, folder: Path, pairs: Sequence[Tuple[i
 
 
 def covering_chain(manifest: Manifest) -> List[Tuple[int, int]]:
-    """Segments of the manifest that cover all units in order. Raises EngineError when there is a gap."""
-    chain: List[Tuple[int, int]] = []
-    at = 0
-    while at < len(manifest.units):
-        following = [info.stop for info in manifest.segments if info.first == at]
-        if not following:
-            raise EngineError(f"{manifest.model}: no segment starts at unit {at}: export it")
-        chain.append((at, min(following)))
-        at = min(following)
-    return chain
+    """Segments of the manifest that cover all units in order, the shortest ones where there is a choice. Raises
+    EngineError when no choice covers them."""
+    chains: Dict[int, List[Tuple[int, int]]] = {len(manifest.units): []}
+    for info in sorted(manifest.segments, key=lambda info: (-info.first, -info.stop)):
+        if info.stop in chains:
+            chains[info.first] = [(info.first, info.stop), *chains[info.stop]]
+    if 0 not in chains:
+        reached = {0}
+        for info in sorted(manifest.segments, key=lambda info: info.first):
+            if info.first in reached:
+                reached.add(info.stop)
+        raise EngineError(f"{manifest.model}: no segments lead on from unit {max(reached)}: export them")
+    return chains[0]
 
 
 def random_inputs(manifest: Manifest, batch: int = 2) -> Arrays:
@@ -65,12 +68,25 @@ def run_uncut(backend: OnnxRuntimeBackend, path: Path, tensors: Arrays) -> Array
 
 
 def compare(chained: Arrays, uncut: Arrays) -> Difference:
+    """Infinite where an output is missing, of another shape, or not a number on one side only."""
     absolute = relative = 0.0
-    identical = set(chained) == set(uncut)
-    for name in set(chained) & set(uncut):
-        a, b = chained[name], uncut[name]
-        identical = identical and a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    identical = True
+    for name in set(chained) | set(uncut):
+        a, b = chained.get(name), uncut.get(name)
+        if a is None or b is None or a.shape != b.shape:
+            return Difference(float("inf"), float("inf"), False)
+        identical = identical and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+        gap, size = _gaps(a.astype(np.float64), b.astype(np.float64))
         absolute = max(absolute, float(gap.max(initial=0.0)))
-        relative = max(relative, float((gap / np.maximum(np.abs(b.astype(np.float64)), 1e-12)).max(initial=0.0)))
+        relative = max(relative, float((gap / np.maximum(size, 1e-12)).max(initial=0.0)))
     return Difference(absolute, relative, identical)
+
+
+def _gaps(a: "np.ndarray", b: "np.ndarray") -> Tuple["np.ndarray", "np.ndarray"]:
+    """|a - b| and |b|, elementwise. Equal infinities and two NaN do not differ; anything else that is not a number
+    differs infinitely, against a size of 1, so that it can never look like agreement."""
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    finite = np.isfinite(a) & np.isfinite(b)
+    gap = np.where(same, 0.0, np.inf)
+    gap[finite] = np.abs(a[finite] - b[finite])
+    return gap, np.where(finite, np.abs(b), 1.0)

@@ -4,6 +4,7 @@
 #   ROLE        daemon (default), controller, or both
 #   PREFIX      the virtual environment of the services      /opt/pamdi
 #   SYSCONFDIR  configuration                                /etc
+#   BINDIR      where the command pamdi is linked            /usr/local/bin
 #   UNITDIR     where systemd finds units                    SYSCONFDIR/systemd/system
 #   PYTHON      the system's Python, 3.8 or later            python3
 #   EXTRAS      back ends to install with a daemon           onnxruntime
@@ -16,6 +17,7 @@ set -eu
 ROLE=${ROLE:-daemon}
 PREFIX=${PREFIX:-/opt/pamdi}
 SYSCONFDIR=${SYSCONFDIR:-/etc}
+BINDIR=${BINDIR:-/usr/local/bin}
 UNITDIR=${UNITDIR:-$SYSCONFDIR/systemd/system}
 PYTHON=${PYTHON:-python3}
 EXTRAS=${EXTRAS-onnxruntime}
@@ -78,6 +80,9 @@ for role in $roles; do
     put 640 "$source/examples/$role.toml" "$SYSCONFDIR/pamdi/$role.toml"
   fi
 done
+mkdir -p "$DESTDIR$BINDIR"
+ln -sfn "$PREFIX/bin/pamdi" "$DESTDIR$BINDIR/pamdi"
+echo "install-service: $DESTDIR$BINDIR/pamdi"
 [ -z "$DESTDIR" ] || exit 0
 
 if command -v systemd-sysusers >/dev/null; then
@@ -90,4 +95,4 @@ fi
 for role in $roles; do
   echo "next: edit $SYSCONFDIR/pamdi/$role.toml, then: sudo systemctl enable --now pamdi-$role"
 done
-echo "then: $PREFIX/bin/pamdi doctor"
+echo "what is missing or wrong: sudo pamdi doctor"

@@ -49,7 +49,9 @@ def test_wrong_use_is_exit_2() -> None:
 def test_a_full_disk_for_the_store_is_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("cannot mount a tmpfs here (not root)")
     try:

@@ -1,4 +1,4 @@
-"""Five boards, one evening, in small: two hosts (network namespaces), the sample broker with TLS, users and access list.
+"""Five boards, one evening, in small: two hosts (network namespaces), the sample broker with TLS and its access list.
 
 Host one runs the broker, the controller and d0; host two runs d1 and the person who submits. Everything is the real
 program with files as README describes them. Needs root and iproute2.

@@ -1,12 +1,13 @@
 """`pamdi doctor`: every complaint names a cure, what is unavailable is said so, and the exit status tells."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
-from pamdi.cli.doctor import lines_of
+from pamdi.cli.doctor import about_configuration, lines_of
 from pamdi.cli.doctor_broker import cure_for
 from pamdi.cli.doctor_findings import (
     ODD,
@@ -99,8 +100,36 @@ def test_a_broker_that_is_down_is_wrong_where_it_was_named(tmp_path: Path, capsy
 def test_a_mistyped_key_is_told_with_what_was_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = _config(tmp_path, "mqtt://127.0.0.1:1", 'usr = "d0"')
     status, document = _doctor(capsys, "--config", str(config), "--broker", f"mqtt://127.0.0.1:{free_port()}")
-    assert status == 1
-    assert "did you mean `user`?" in _named(document, "configuration")[0]["value"]
+    (found,) = _named(document, "configuration")
+    assert (status, found["state"], found["cure"]) == (1, WRONG, "did you mean `user`?")
+    assert "unknown key `usr`" in found["value"]
+
+
+def test_a_configuration_that_is_named_must_be_there_and_the_usual_one_need_not(tmp_path: Path) -> None:
+    absent = tmp_path / "daemon.toml"
+    assert about_configuration(absent)[0].state == WRONG
+    found, config = about_configuration(None, absent)
+    assert (found.state, config) == (OK, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_an_ordinary_user_is_told_to_use_sudo(tmp_path: Path) -> None:
+    for folder in ("etc", "store"):
+        (tmp_path / folder).mkdir(mode=0o750)
+    (tmp_path / "etc" / "daemon.toml").touch()
+    os.chmod(tmp_path, 0o755)
+    os.seteuid(65534)
+    try:
+        found, config = about_configuration(None, tmp_path / "etc" / "daemon.toml")
+        (store,) = about_store(tmp_path / "store" / "deeper", False)
+    finally:
+        os.seteuid(0)
+    assert (found.state, found.cure, config) == (
+        ODD,
+        "run this as root or as the service's user: sudo pamdi doctor",
+        None,
+    )
+    assert (store.state, store.cure) == (ODD, "run this as root or as the service's user")
 
 
 def test_a_password_file_that_is_missing_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,6 @@
-"""Small fleets for tests: devices ``d0``.., one model ``net`` of equal units, sources ``gate`` (urgent) and ``yard``."""
+"""Small fleets for tests: devices ``d0``.., a model ``net`` of equal units, sources ``gate`` (urgent) and ``yard``."""
 
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from pamdi.controller.fleet import DeviceEntry, Fleet, LinkEntry, MeshEntry, ModelEntry, SourceEntry
 from pamdi.controller.wanted import Wanted
@@ -41,7 +41,7 @@ def fleet(
 
 
 def wanted(
-    sources: Optional[List[SourceEntry]] = None, models: Optional[List[ModelEntry]] = None, **more: object
+    sources: Optional[List[SourceEntry]] = None, models: Optional[List[ModelEntry]] = None, **more: Any
 ) -> Wanted:
     listed = models or [net()]
     specs: Dict[str, ModelSpec] = {model.id: ModelSpec(model.id, tuple(model.bytes)) for model in listed}

@@ -3,12 +3,24 @@
 import random
 from typing import List
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pamdi.core.errors import BadInput
-from pamdi.daemon.frames import FIRST, FRAME, FRAME_BYTES, LAST, OPENING, FrameReader, FrameWriter
+from pamdi.daemon.frames import (
+    FIRST,
+    FRAME,
+    FRAME_BYTES,
+    LAST,
+    OPENING,
+    PING,
+    PONG,
+    STREAMS_MAX,
+    FrameReader,
+    FrameWriter,
+)  # fmt: skip
 
 
 def drain(writer: FrameWriter) -> List[bytes]:
@@ -114,3 +126,63 @@ def test_random_bytes_end_in_an_error_or_in_nothing() -> None:
             assert reader.feed(memoryview(data), 0.0) == []
         except BadInput:
             continue
+
+
+def test_a_queue_of_small_messages_is_bounded_by_their_number() -> None:
+    writer = FrameWriter(10**9, messages_max=3)
+    assert [writer.put([memoryview(b"x")], 1.0, 0.0) for _ in range(4)] == [True, True, True, False]
+    writer.next_frame(0.0)
+    assert writer.put([memoryview(b"x")], 1.0, 0.0)
+
+
+def test_unfinished_messages_may_claim_only_so_much_together() -> None:
+    reader = FrameReader(1000, claimed_bytes_max=1500)
+    assert reader.feed(memoryview(opening(1, 799)), 0.0) == []
+    claim = OPENING.pack(1, 799, 0.0)
+    with pytest.raises(BadInput, match="unfinished messages claim 1600 bytes; the limit is 1500"):
+        reader.feed(memoryview(FRAME.pack(len(claim), FIRST, 2) + claim), 0.0)
+
+
+def test_streams_that_stay_open_are_bounded() -> None:
+    reader = FrameReader(1000)
+    claim = OPENING.pack(1, 0, 0.0)
+    for stream in range(STREAMS_MAX):
+        reader.feed(memoryview(FRAME.pack(len(claim), FIRST, stream) + claim), 0.0)
+    with pytest.raises(BadInput, match="stream 5000 cannot be opened"):
+        reader.feed(memoryview(FRAME.pack(len(claim), FIRST, 5000) + claim), 0.0)
+
+
+@given(st.integers(1, 200))
+def test_a_body_begins_aligned_whatever_its_header(header: int) -> None:
+    writer, reader = FrameWriter(10**6), FrameReader(10**6)
+    writer.put([memoryview(bytes(header)), memoryview(bytes(64))], 1.0, 0.0)
+    message = reader.feed(memoryview(b"".join(writer.next_frame(0.0))), 0.0)[0]
+    assert np.frombuffer(message.body, np.float64).flags.aligned and len(message.header) == header
+
+
+def test_pings_pass_through_a_half_open_stream_with_their_numbers() -> None:
+    reader = FrameReader(1000)
+    data = opening(1, 1) + FRAME.pack(0, PING, 7) + FRAME.pack(0, PONG, 8) + FRAME.pack(2, LAST, 1) + b"hb"
+    got = reader.feed(memoryview(data), 0.0)
+    assert reader.pings == [(PING, 7), (PONG, 8)] and [(m.header, bytes(m.body)) for m in got] == [(b"h", b"b")]
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_streams_woven_in_any_order_and_cut_anywhere_come_out_whole(data: st.DataObject) -> None:
+    """The reader does not rely on our own writer's order: frames of all streams are shuffled into one another."""
+    bodies = data.draw(st.lists(st.binary(max_size=300), min_size=1, max_size=5))
+    queues = []
+    for number, body in enumerate(bodies):
+        pieces = [body[at : at + 50] for at in range(0, len(body), 50)] or [b""]
+        pieces[0] = OPENING.pack(3, len(body), 0.5) + b"h%02d" % number + pieces[0]
+        last = len(pieces) - 1
+        flags = [(FIRST if i == 0 else 0) | (LAST if i == last else 0) for i in range(len(pieces))]
+        queues.append([FRAME.pack(len(p), f, number) + p for p, f in zip(pieces, flags)])
+    stream = b""
+    while any(queues):
+        stream += data.draw(st.sampled_from([queue for queue in queues if queue])).pop(0)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(stream)), max_size=20)) | {0, len(stream)})
+    reader = FrameReader(10**6)
+    got = [m for at, to in zip(cuts, cuts[1:]) for m in reader.feed(memoryview(stream[at:to]), 0.0)]
+    assert sorted((m.header, bytes(m.body)) for m in got) == [(b"h%02d" % i, body) for i, body in enumerate(bodies)]

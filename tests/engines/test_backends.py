@@ -3,15 +3,17 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, Mapping
 
 import numpy as np
 import pytest
 
+from pamdi.cli.main import main
 from pamdi.core.errors import BadInput, EngineError
 from pamdi.core.segment import Segment
-from pamdi.engines.backend import Backend
+from pamdi.engines.backend import Arrays, Backend
 from pamdi.engines.digits import load
 from pamdi.engines.manifest import read_manifest
 from pamdi.engines.open_backend import open_backend
@@ -20,6 +22,10 @@ from pamdi.engines.stub_backend import StubBackend
 
 STORE = Path(__file__).parent / "store" / "resnet56-digits"  # four units, exported once and kept: devices have no onnx
 MODEL = "resnet56-digits"
+ENGINE = {
+    "first": 0, "stop": 1, "device_type": "orin-nano", "backend": "tensorrt", "precision": "fp16", "file": "plan",
+    "sha256": "00",
+}  # fmt: skip
 BACKENDS = {
     "onnxruntime": lambda: open_backend("onnxruntime", 1, "off"),
     "stub": StubBackend,
@@ -117,17 +123,31 @@ def altered(store: Path, **changes: object) -> Path:
         ({"segments__0__inputs": ["other"]}, "chain"),
         ({"units__0__memory_bytes": -1}, "negative"),
         ({"boundaries": []}, "boundaries"),
+        ({"model": ""}, "no name"),
+        ({"segments__0__onnx": "a\0b"}, "plain name"),
+        ({"segments__0__onnx": ".hidden"}, "plain name"),
+        ({"segments__1__first": 0, "segments__1__stop": 1}, "twice"),
+        ({"units__1__bytes_in": 1}, "1 bytes enter; its tensors have 65536"),
+        ({"input": []}, "not what enters the first unit"),
+        ({"boundaries__1__0__shape": ["batch", -1, 2, 2]}, "shape"),
+        ({"boundaries__1__0__shape": ["batch", "height", 2, 2]}, "shape"),
+        ({"engines": [{**ENGINE, "file": "../plan"}]}, "engine file '../plan' is not a plain name"),
+        ({"engines": [{**ENGINE, "stop": 9}]}, "engine 0:9 is not within 0:4"),
         ({"units": 3}, "Expected `array`"),
         ({"boundaries__1": [{"name": "x", "dtype": "float33", "shape": [1]}]}, "float33"),
     ],
 )
 def test_a_manifest_that_is_nonsense_is_refused(store: Path, changes: "dict[str, object]", says: str) -> None:
-    with pytest.raises(EngineError, match=says):
+    with pytest.raises(EngineError, match=says) as error:
         read_manifest(altered(store, **changes))
+    assert "\n" not in str(error.value)
 
 
 def test_a_manifest_that_is_not_json_or_not_there_is_refused(store: Path) -> None:
     (store / "model.json").write_text("{")
+    with pytest.raises(EngineError, match="not a manifest"):
+        read_manifest(store)
+    (store / "model.json").write_text('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}")
     with pytest.raises(EngineError, match="not a manifest"):
         read_manifest(store)
     with pytest.raises(EngineError, match="No such file"):
@@ -137,3 +157,59 @@ def test_a_manifest_that_is_not_json_or_not_there_is_refused(store: Path) -> Non
 def test_an_unknown_backend_names_the_known_ones() -> None:
     with pytest.raises(EngineError, match="onnxruntime, stub, tensorrt"):
         open_backend("abacus")
+
+
+def test_tensorrt_is_known_and_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(EngineError, match="tensorrt: not in this version; use onnxruntime"):
+        open_backend("tensorrt")
+
+
+class Clock:
+    """Passes when slept or worked, and only then. A long sleep ends later than asked than a short one does."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds + (0.00025 if seconds > 0.001 else 0.00005)
+
+
+class Busy(StubBackend):
+    """A run takes ``run_s`` of the clock."""
+
+    def __init__(self, clock: Clock, run_s: float) -> None:
+        super().__init__()
+        self._clock, self._run_s = clock, run_s
+
+    def run(self, handle: Any, tensors: "Mapping[str, np.ndarray]") -> Arrays:
+        self._clock.now += self._run_s
+        return super().run(handle, tensors)
+
+
+@pytest.mark.parametrize(("run_s", "ends"), [(0.004, 0.025), (0.0, 0.025), (0.040, 0.040)])
+def test_a_paced_run_ends_at_its_instant_however_long_the_real_one_took(run_s: float, ends: float) -> None:
+    clock = Clock()
+    backend = PacedBackend(Busy(clock, run_s), lambda: clock.now, clock.sleep)
+    segment = Segment(MODEL, 0, 1)
+    backend.seconds = {segment: 0.025}
+    outputs = backend.run(backend.load(STORE, segment), {"image": image()})
+    assert list(outputs) == ["add_256"]
+    assert 0 <= clock.now - ends <= 0.00015  # what one late short sleep may add
+
+
+def test_a_device_lists_and_inspects_its_store_without_onnx_or_rich(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for absent in ("onnx", "rich"):
+        monkeypatch.setitem(sys.modules, absent, None)
+    assert [main(["engines", verb, "--json", str(store)]) for verb in ("list", "inspect")] == [0, 0]
+    listed, inspected = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert listed["models"][0]["files"][0]["state"] == "good" and listed["sound"]
+    assert [file["file"] for file in inspected["files"]] == [f"{u:04d}-{u + 1:04d}.onnx" for u in range(4)]
+    (store / "0001-0002.onnx").write_bytes(b"")
+    assert main(["engines", "list", str(store.parent)]) == 1
+    assert "altered or cut short" in capsys.readouterr().out
+    assert main(["engines", "cut", "resnet56"]) == 1
+    assert capsys.readouterr().err.startswith("pamdi: onnx is not installed")
+    assert main(["engines", "build", str(store), "--device", "orin-nano"]) == 1
+    assert "tensorrt: not in this version" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Cutting: whatever the cuts, the chained segments are the uncut model, bit for bit."""
 
+import errno
 import random
 from pathlib import Path
 from typing import List, Tuple
@@ -60,6 +61,36 @@ def test_with_optimisation_on_the_difference_stays_small(tmp_path: Path) -> None
         run_chain(backend, tmp_path, [(u, u + 1) for u in range(8)], images), run_uncut(backend, MODEL, images)
     )
     assert difference.largest_absolute < 1e-4
+
+
+def test_files_can_be_read_by_the_service_and_nothing_hidden_is_left(tmp_path: Path) -> None:
+    export(MODEL, tmp_path / "store", "m", units=2)
+    plain = tmp_path / "plain"
+    plain.touch()
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "store").iterdir()}
+    assert modes == dict.fromkeys(["0000-0001.onnx", "0001-0002.onnx", "model.json"], plain.stat().st_mode)
+
+
+def test_an_export_that_fails_half_way_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
+    export(MODEL, tmp_path, "m", units=2)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(line: str) -> None:
+        if line.startswith("0001"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(EngineError, match="No space left on device: make room"):
+        export(MODEL, tmp_path, "m", units=4, progress=full)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("segments", [[(0, 1), (0, 1)], [], [(1, 1)], [(0, 99)]])
+def test_segments_that_cannot_be_are_refused_before_anything_is_written(
+    tmp_path: Path, segments: List[Tuple[int, int]]
+) -> None:
+    with pytest.raises(EngineError, match="segment"):
+        export(MODEL, tmp_path / "store", "m", segments=segments)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:

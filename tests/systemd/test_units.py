@@ -50,7 +50,7 @@ def _directives(role: str) -> Dict[str, List[str]]:
 
 
 def test_both_roles_land_where_an_administrator_looks_for_them(staged: Path) -> None:
-    files = {str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(staged)) for path in (staged / "etc").rglob("*") if path.is_file()}
     assert files == {
         "etc/pamdi/controller.toml",
         "etc/pamdi/daemon.toml",
@@ -59,6 +59,7 @@ def test_both_roles_land_where_an_administrator_looks_for_them(staged: Path) -> 
         "etc/sysusers.d/pamdi.conf",
         "etc/tmpfiles.d/pamdi.conf",
     }
+    assert os.readlink(staged / "usr/local/bin/pamdi") == str(staged.parent / "prefix/bin/pamdi")
 
 
 def test_prefix_and_configuration_folder_are_written_into_the_units(tmp_path: Path) -> None:
