@@ -42,7 +42,7 @@ class Shelves:
         self.models: Dict[str, ModelEntry] = {model.id: model for model in fleet.model}
         self.ids = sorted(device.id for device in fleet.device)
         self.closed = drained | frozen
-        self.frozen = frozen
+        self.frozen = frozen - drained
         self.left = {device.id: device.memory_bytes for device in fleet.device}
         self.holds: Dict[str, Set[Unit]] = {id: set() for id in self.ids}
         self.urgency: Dict[Unit, float] = {}

@@ -35,6 +35,7 @@ class Rollout:
         self.published: Dict[str, DeviceAllocation] = {}
         self.refused: Dict[str, str] = {}
         self.remarks: Tuple[str, ...] = ()
+        self.gap: Optional[Unit] = None
         self._plan: Optional[Plan] = None
         self._basis = wanted  # what the plan was made from: documents keep to it until the next plan
         self._target: Dict[str, FrozenSet[Unit]] = {}
@@ -80,6 +81,8 @@ class Rollout:
 
     def heard_allocation(self, id: str, state: AllocationState, now: float) -> None:
         seen = self._seen(id)
+        if seen.state == state:
+            return
         draining = seen.draining
         if seen.heard(state, now, self.wanted.retry_after_s) or seen.draining != draining:
             self._replan(now)
@@ -220,8 +223,7 @@ class Rollout:
     def _held(self, id: str) -> Tuple[Resident, ...]:
         """What stays where it is if it can: what is there, and what we have asked for and is on its way."""
         seen = self.devices[id]
-        asked = frozenset(seen.told) & self._target.get(id, frozenset())
-        units = (seen.slots("ready", "loading") | asked) - seen.unable()
+        units = (seen.slots("ready", "loading") | frozenset(seen.told)) - seen.unable()
         return tuple(Resident(model, u, u + 1) for model, u in sorted(units) if model in self.wanted.models)
 
     def _not_in_store(self, id: str) -> FrozenSet[Unit]:
@@ -240,9 +242,13 @@ class Rollout:
         known = self._basis.bytes_of()
         admitted = {s.id: s.model for s in self._basis.sources if s.id in self._plan.routes}
         needed = frozenset(unit for unit in known if unit[0] in admitted.values())
-        step = next_step({id: self._holder(id, known) for id in self._reachable()}, needed, known)
+        # Who has joined since the plan was made is told nothing before the next one: an epoch less.
+        ids = [id for id in self._reachable() if id in self._target or id in self.published]
+        holders = {id: self._holder(id, known) for id in ids}
+        step = next_step(holders, needed, known, final=self._plan_at is None)
         self.remarks = tuple(dict.fromkeys(self.remarks + step.remarks))
-        infos = self._infos()
+        self.gap = step.gap
+        infos = {id: info for id, info in self._infos().items() if id in holders}
         routes = self._plan.routes
         if not step.switched and self.published:
             routes = dict(routes_now(routes, next(iter(self.published.values())).routes, step.asks, admitted))
@@ -263,5 +269,5 @@ class Rollout:
             broken=seen.unable(),
             memory_bytes=seen.info.memory_bytes,
             online=seen.online,
-            counts=seen.online and not seen.draining,
+            counts=seen.online and not seen.stopping,
         )

@@ -44,9 +44,14 @@ class Seen:
         return self.life in ("online", "suspect") and self.info is not None
 
     @property
+    def stopping(self) -> bool:
+        """By its own word: it finishes what it has and goes."""
+        return self.state is not None and self.state.draining
+
+    @property
     def draining(self) -> bool:
-        """By our order, or by its own word: it stops, or somebody told it directly."""
-        return self.drained or (self.state is not None and self.state.draining)
+        """By our order, or by its own word."""
+        return self.drained or self.stopping
 
     def slots(self, *states: str) -> FrozenSet[Unit]:
         segments = self.state.segments if self.state is not None else ()
@@ -95,7 +100,7 @@ class Seen:
 
     def late(self, now: float, wanted: Set[Unit], load_s_max: float, retry_after_s: float) -> FrozenSet[Unit]:
         """What it has been asked to load for longer than ``load_s_max``: taken for broken from now on."""
-        waiting = wanted - self.ready() - self.unable()
+        waiting = wanted - self.slots("ready") - self.unable()
         self.loading_since = {unit: self.loading_since.get(unit, now) for unit in waiting}
         late = frozenset(unit for unit, since in self.loading_since.items() if now >= since + load_s_max)
         for unit in late:

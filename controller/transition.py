@@ -3,13 +3,17 @@
 Pure set arithmetic over one instant. Two rules, and everything else follows from them:
 
 - *Nothing is let go that nobody else has.* A unit that a source needs leaves a device only if another device that is
-  online and not drained has it ready and keeps it. Not even then while something still loads, unless memory is short.
+  online and not about to stop has it ready and keeps it. Not even then while something still loads, unless memory is
+  short. A device that people drain counts: it works until its last unit has gone.
 - *Nothing is asked for before there is room.* What a device reports still occupies its memory until it reports it
   gone; a new unit that does not fit beside it waits. Only then are old units let go early (drain-first), those first
   of which there are most.
+
+Two full devices that must swap their only copies can obey neither for ever. When nothing moves any more and something
+still waits, one unit goes although nobody else has it: a *gap*, for which the works queue until it is loaded again.
 """
 
-from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Set, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from pamdi.controller.fleet import Unit
 
@@ -19,7 +23,7 @@ Units = FrozenSet[Unit]
 class Holder(NamedTuple):
     """One device at this instant. ``target``: what the plan wants there; ``told``: what its last document asks for;
     ``ready`` and ``present``: what it can run, what occupies memory; ``absent``: asked for, heard of, and not there;
-    ``broken``: what it cannot load now; ``counts``: online and not drained, so that others may rely on it."""
+    ``broken``: what it cannot load now; ``counts``: online and not about to stop, so that others may rely on it."""
 
     target: Units
     told: Units
@@ -34,17 +38,20 @@ class Holder(NamedTuple):
 
 class Step(NamedTuple):
     """``asks[device]``: what its next document asks for. ``switched``: every new unit is ready, so routes may
-    change. ``waiting``: new units that wait for room. ``remarks``: where old units go before the new are there."""
+    change. ``waiting``: new units that wait for room. ``gap``: the unit that goes although nobody else has it.
+    ``remarks``: where old units go before the new are there."""
 
     asks: Dict[str, Units]
     switched: bool
     waiting: Dict[str, Units]
+    gap: Optional[Unit]
     remarks: Tuple[str, ...]
 
 
-def next_step(holders: Mapping[str, Holder], needed: Units, bytes_of: Mapping[Unit, int]) -> Step:
-    """``needed``: the units of every source that is or was admitted; ``bytes_of`` knows every unit of every model."""
-    return _Stepper(holders, needed, bytes_of).step()
+def next_step(holders: Mapping[str, Holder], needed: Units, bytes_of: Mapping[Unit, int], final: bool = True) -> Step:
+    """``needed``: the units of every source that is or was admitted; ``bytes_of`` knows every unit of every model;
+    ``final``: no other plan is about to be made, so a gap may be worth its price."""
+    return _Stepper(holders, needed, bytes_of).step(final)
 
 
 class _Stepper:
@@ -53,7 +60,7 @@ class _Stepper:
         # What stays of what was told; shrinks as things are let go.
         self._keeps: Dict[str, Set[Unit]] = {id: set(h.told) for id, h in holders.items()}
 
-    def step(self) -> Step:
+    def step(self, final: bool) -> Step:
         order = sorted(self._holders)
         switched = all(self._loaded(id) for id in order)
         for id in order:
@@ -72,9 +79,28 @@ class _Stepper:
                     remarks.append(f"{id}: {_names(went)} go before {_names(late)} come: no memory for both")
                 waiting[id] = frozenset(late)
             asks[id] = frozenset(added)
+        gap = None
+        if final and waiting and not any(asks.values()) and self._still():
+            gap = self._break_one(waiting, remarks)
         for id in order:
             asks[id] |= self._keeps[id]
-        return Step(asks, switched, waiting, tuple(remarks))
+        return Step(asks, switched, waiting, gap, tuple(remarks))
+
+    def _still(self) -> bool:
+        """Nothing loads, nothing leaves, nobody is expected back: waiting longer would change nothing."""
+        return all(
+            holder.online and self._keeps[id] == holder.told == holder.present and holder.told <= holder.ready
+            for id, holder in self._holders.items()
+        )
+
+    def _break_one(self, waiting: Mapping[str, Units], remarks: List[str]) -> Optional[Unit]:
+        ways = [(self._bytes_of[unit], id, unit) for id in waiting for unit in self._extras(id)]
+        if not ways:
+            return None
+        _, id, unit = min(ways)
+        self._keeps[id].discard(unit)
+        remarks.append(f"{id}: {_names([unit])} goes although nobody else has it: no device has room for a second one")
+        return unit
 
     def _loaded(self, id: str) -> bool:
         holder = self._holders[id]
@@ -86,12 +112,9 @@ class _Stepper:
         return sorted(extras, key=lambda unit: (unit in self._needed, -self._others(id, unit), unit))
 
     def _others(self, id: str, unit: Unit) -> int:
-        """How many other devices have the unit and keep it. A drained one counts where the plan leaves it there:
-        nobody else can hold it."""
+        """How many other devices that one may rely on have the unit and keep it."""
         return sum(
-            (holder.counts or (holder.online and unit in holder.target))
-            and unit in holder.ready
-            and unit in self._keeps[other]
+            holder.counts and unit in holder.ready and unit in self._keeps[other]
             for other, holder in self._holders.items()
             if other != id
         )

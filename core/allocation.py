@@ -137,7 +137,7 @@ class AllocationState(msgspec.Struct, frozen=True):
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
-    """What a device says of itself. ``store`` maps a segment's name to the digest of the engine it has."""
+    """What a device says of itself. ``models[model]["0:1"]`` is the digest of the engine it has for that segment."""
 
     id: str
     type: str

@@ -5,6 +5,7 @@ from typing import List, Tuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pamdi.controller.seen import RETRY_S_MAX
 from tests.controller.fleets import UNIT_BYTES, gate, net, wanted, yard
 from tests.controller.pretend import PretendFleet
 
@@ -79,6 +80,8 @@ def test_when_the_noise_ends_every_device_holds_its_part_and_nothing_moves_any_m
     for device in fleet.devices.values():
         device.cursed.clear()
     fleet.start()
+    fleet.settle()
+    fleet.tick(RETRY_S_MAX)  # what broke is tried again
     fleet.settle()
     loads, epoch = fleet.loads(), fleet.rollout.epoch
     fleet.rollout.configure(fleet.rollout.wanted, fleet.now)

@@ -1,0 +1,88 @@
+"""controller.toml: every mistake is one line that says what, where, and how to mend it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pamdi.controller.config import WatchedConfig, read_config
+from pamdi.core.errors import PamdiError
+
+STORE = Path(__file__).parents[1] / "engines" / "store" / "resnet56-digits"
+GOOD = """
+policy = "pa-mdi"
+[[model]]
+id = "resnet56-digits"
+dir = "resnet56-digits"
+seconds = { board = [0.01, 0.01, 0.01, 0.01] }
+[[source]]
+id = "gate"
+model = "resnet56-digits"
+device = "d0"
+gamma = 10.0
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(STORE, tmp_path / "resnet56-digits")
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "controller.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_models_costs_come_from_its_manifest(folder: Path) -> None:
+    _, wanted = read_config(write(folder, GOOD))
+    model = wanted.models["resnet56-digits"]
+    assert len(model.units) == 4 and len(model.bytes) == 5
+    assert model.bytes[0] == 3 * 32 * 32 * 4
+    assert set(wanted.digests) == {("resnet56-digits", u) for u in range(4)}
+
+
+@pytest.mark.parametrize(
+    "old, new, says",
+    [
+        ("gamma = 10.0", "gama = 10.0", "gama"),
+        ("gamma = 10.0", "gamma = -1.0", "source gate: gamma must be positive"),
+        ('policy = "pa-mdi"', 'policy = "pa-midi"', "pa-midi"),
+        ('policy = "pa-mdi"', "settle_s = -1.0", "settle_s is -1.0"),
+        ('policy = "pa-mdi"', 'residents = "some"', "one of plan, all"),
+        ('dir = "resnet56-digits"', 'dir = "nowhere"', "nowhere"),
+        ('id = "resnet56-digits"', 'id = "other"', "other"),
+        ("[0.01, 0.01, 0.01, 0.01]", "[0.01]", "seconds of board must be 4 positive numbers"),
+        ('model = "resnet56-digits"\ndevice', 'model = "resnet"\ndevice', "no model 'resnet'"),
+        ('device = "d0"', 'device = "d 0"', "'d 0' is not an id"),
+        ("[[source]]", "[[source]", "controller.toml"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(folder: Path, old: str, new: str, says: str) -> None:
+    assert old in GOOD
+    with pytest.raises(PamdiError) as caught:
+        read_config(write(folder, GOOD.replace(old, new, 1)))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_edit_keeps_what_was_good_and_is_said_once(folder: Path) -> None:
+    path = write(folder, GOOD)
+    watched = WatchedConfig(path)
+    path.write_text(GOOD.replace("gamma", "gama") + "\n")
+    with pytest.raises(PamdiError):
+        watched.changed()
+    assert watched.changed() is None
+    assert watched.wanted.sources[0].gamma == 10.0
+    path.write_text(GOOD.replace("10.0", "20.0") + "\n\n")
+    changed = watched.changed()
+    assert changed is not None and changed.sources[0].gamma == 20.0
+
+
+def test_another_broker_asks_for_a_restart(folder: Path) -> None:
+    path = write(folder, GOOD)
+    watched = WatchedConfig(path)
+    path.write_text(GOOD + '\n[broker]\nurl = "mqtt://elsewhere:1883"\n')
+    with pytest.raises(PamdiError, match="restart the controller"):
+        watched.changed()
