@@ -1,10 +1,12 @@
 """kill -9 of any one process, at a random moment, under load: nothing is lost, nothing is answered twice.
 
-    python -m benchmarks.chaos --seeds 20 [--first 1] [--works 60]
+    python -m benchmarks.chaos --seeds 20 [--first 1] [--works 60] [--shape mesh|chain|broker]
 
 The seed chooses the victim (a device, a head, the controller, the broker with and without persistence), the moment,
 and how long it stays away. Real processes, real broker, real inference; only the pad to a slow board's time is short,
-so that a seed takes seconds. A failed seed keeps its logs and can be run again by its number.
+so that a seed takes seconds. ``--shape``: every pair has a link; or each device only the next, so that most tensors
+travel over others; or all tensors travel over the broker. A failed seed keeps its logs and can be run again by its
+number.
 """
 
 import argparse
@@ -45,9 +47,12 @@ def trial_of(seed: int, span_s: float) -> Trial:
     return Trial(seed, victim, kind == "broker-persistent", drawn.uniform(0.1, 0.9) * span_s, drawn.uniform(0.3, 2.0))
 
 
-async def run_trial(trial: Trial, works: int, digits: Digits) -> str:
+async def run_trial(trial: Trial, works: int, digits: Digits, shape: str) -> str:
     """Run one seed. Returns what went wrong, or nothing."""
-    options = Options(unit_s=UNIT_S, link_rate_bytes_per_s=12_500_000.0, persistence=trial.persistence)
+    options = Options(
+        unit_s=UNIT_S, link_rate_bytes_per_s=12_500_000.0, persistence=trial.persistence, chain=shape == "chain",
+        data_plane="mqtt" if shape == "broker" else "link",
+    )  # fmt: skip
     fleet = Fleet(options)
     async with fleet, Witness(BrokerConfig(fleet.url)) as witness:
         load = Load(fleet.url, digits, trial.seed, f"seed{trial.seed}")
@@ -98,7 +103,7 @@ async def _kill(fleet: Fleet, trial: Trial) -> None:
     fleet.start(trial.victim)
 
 
-async def main(seeds: List[int], works: int) -> int:
+async def main(seeds: List[int], works: int, shape: str) -> int:
     logging.getLogger("mqtt").setLevel(logging.CRITICAL)  # the library complains of the broker we kill
     digits = Digits()
     failed = 0
@@ -109,7 +114,7 @@ async def main(seeds: List[int], works: int) -> int:
         what = f"seed {seed}: {trial.victim}{persistence} killed at {trial.after_s:.2f} s for {trial.down_s:.2f} s"
         began = time.monotonic()
         try:
-            said = await run_trial(trial, works, digits)
+            said = await run_trial(trial, works, digits, shape)
             print(f"{what}: lost 0, duplicated 0; {said} [{time.monotonic() - began:.0f} s]", flush=True)
         except (Broken, PamdiError) as error:
             failed += 1
@@ -123,5 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--works", type=int, default=60)
+    parser.add_argument("--shape", choices=("mesh", "chain", "broker"), default="mesh")
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(main(list(range(arguments.first, arguments.first + arguments.seeds)), arguments.works)))
+    seeds = list(range(arguments.first, arguments.first + arguments.seeds))
+    sys.exit(asyncio.run(main(seeds, arguments.works, arguments.shape)))

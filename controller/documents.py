@@ -6,8 +6,9 @@ import msgspec
 
 from pamdi.controller.fleet import Unit
 from pamdi.controller.network import Network
+from pamdi.controller.reach import neighbours_of, pairs_that_need_a_tunnel
 from pamdi.controller.wanted import Wanted
-from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Neighbour, Resident, Route
+from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Resident, Route
 
 Routes = Mapping[str, Tuple[Route, ...]]
 
@@ -23,6 +24,7 @@ def write_documents(
     """By device, with epoch 0. Every device knows all admitted sources, and all models, since any work may pass."""
     names = frozenset(admitted)
     sources = tuple(source.spec() for source in wanted.sources if source.id in names)
+    tunnels = pairs_that_need_a_tunnel(infos, frozenset(source.device for source in sources), routes)
     models = tuple(wanted.specs[name] for name in sorted(wanted.specs))
     return {
         id: DeviceAllocation(
@@ -32,7 +34,7 @@ def write_documents(
             sources=sources,
             models=models,
             routes=dict(routes),
-            neighbours=_neighbours(network, id, infos),
+            neighbours=neighbours_of(id, network, infos, tunnels),
         )
         for id, units in asks.items()
     }
@@ -76,11 +78,3 @@ def _resident(wanted: Wanted, unit: Unit, type: str) -> Resident:
     model = wanted.models[name]
     seconds = model.seconds[type][u] if type in model.seconds else 0.0
     return Resident(name, u, u + 1, wanted.digests.get(unit, ""), seconds, model.memory[u])
-
-
-def _neighbours(network: Network, id: str, infos: Mapping[str, DeviceInfo]) -> Tuple[Neighbour, ...]:
-    return tuple(
-        Neighbour(link.b, infos[link.b].host, infos[link.b].port, link.rate_bytes_per_s, link.delay_s)
-        for link in network.neighbours(id)
-        if link.b in infos
-    )

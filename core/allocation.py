@@ -71,13 +71,16 @@ class Resident(msgspec.Struct, frozen=True):
 
 
 class Neighbour(msgspec.Struct, frozen=True):
-    """A device in direct reach: where it listens, and the link to it."""
+    """A device in reach: where it listens, and the link to it. ``via``: the devices on the way, when there is no direct
+    link; rate and delay are then the whole way's. ``plane``: "link", or "mqtt" where only the broker reaches both."""
 
     id: str
     host: str
     port: int
     rate_bytes_per_s: float = 1e9
     delay_s: float = 0.0
+    via: Tuple[str, ...] = ()
+    plane: str = "link"
 
 
 class RouteVisit(msgspec.Struct, frozen=True):
@@ -137,7 +140,8 @@ class AllocationState(msgspec.Struct, frozen=True):
 
 
 class DeviceInfo(msgspec.Struct, frozen=True):
-    """What a device says of itself. ``models[model]["0:1"]`` is the digest of the engine it has for that segment."""
+    """What a device says of itself. ``models[model]["0:1"]`` is the digest of the engine it has for that segment.
+    ``data_plane``: "link", or "mqtt" where others cannot dial it."""
 
     id: str
     type: str
@@ -148,3 +152,4 @@ class DeviceInfo(msgspec.Struct, frozen=True):
     backend: str
     versions: Dict[str, str] = {}
     models: Dict[str, Dict[str, str]] = {}
+    data_plane: str = "link"

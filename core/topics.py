@@ -26,6 +26,7 @@ class Topic(NamedTuple):
 LEAVES = {
     "device": (
         "state", "info", "allocation/set", "allocation/state", "beacon", "stats", "drain", "alive/ask", "alive/tell",
+        "frames/urgent", "frames/normal",
     ),
     "source": ("config", "submit", "result", "cancel"),
     "controller": ("state", "reallocate", "report"),

@@ -11,6 +11,8 @@ from pamdi.core.errors import ConfigError
 from pamdi.core.limits import Limits
 from pamdi.core.topics import valid_id
 
+DATA_PLANES = ("link", "mqtt")
+
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where peers connect. ``advertise``: the address they are told (default: the one that reaches the broker)."""
@@ -44,6 +46,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     runtime_dir: str = "/run/pamdi"
     state_dir: str = "/var/lib/pamdi"
     drain_s: float = 20.0
+    data_plane: str = "link"  # "mqtt": tensors travel over the broker, for networks where devices cannot dial others
     stats_every_s: float = 60.0
     broker: BrokerConfig = BrokerConfig()
     listen: Listen = Listen()
@@ -57,5 +60,7 @@ def read_config(path: Path) -> DaemonConfig:
     config = read_toml(path, DaemonConfig)
     if not valid_id(config.id):
         raise ConfigError(f"{path}: id {config.id!r}: use letters, digits, _ . -, at most 64")
+    if config.data_plane not in DATA_PLANES:
+        raise ConfigError(f"{path}: data_plane = {config.data_plane!r}: one of {', '.join(DATA_PLANES)}")
     config.broker.address()
     return config

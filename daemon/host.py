@@ -7,6 +7,7 @@ nothing needs root. What is installed is read anew only when it changes, so this
 import json
 import platform
 import re
+import socket
 from functools import lru_cache
 from pathlib import Path
 from typing import Dict, Mapping, Optional
@@ -149,3 +150,13 @@ def _text(path: Path) -> Optional[str]:
 def _whole_number(path: Path) -> Optional[int]:
     text = (_text(path) or "").strip()
     return int(text) if re.fullmatch(r"-?\d+", text) else None
+
+
+def address_towards(host: str, port: int) -> str:
+    """The address of ours that the broker's host sees. A connected UDP socket knows it; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.connect((host, port))
+            return str(sock.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

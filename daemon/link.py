@@ -17,6 +17,7 @@ from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
 from pamdi.core.topics import valid_id
 from pamdi.daemon.arrays import Payload, buffers, payload_from, specs
+from pamdi.daemon.envelope import Envelope, decode
 from pamdi.daemon.frames import FRAME, HEADER_BYTES_MAX, PING, PONG, FrameReader, FrameWriter
 from pamdi.daemon.pace import Delay, Pace
 
@@ -77,6 +78,10 @@ class Listener:
     def message(
         self, link: "Link", message: ms.AnyMessage, payload: Optional[Payload], nbytes: int, transit_s: float
     ) -> None:
+        raise NotImplementedError
+
+    def envelope(self, link: "Link", envelope: Envelope, body: memoryview, transit_s: float) -> None:
+        """Something for a tunnel, ours or somebody else's."""
         raise NotImplementedError
 
 
@@ -188,9 +193,15 @@ class Link(asyncio.BufferedProtocol):
         if payload is not None and isinstance(message, (ms.Tensor, ms.Answer)):
             message = msgspec.structs.replace(message, specs=specs(payload))
             parts = buffers(payload)
-        body_bytes = sum(map(len, parts))
-        parts.insert(0, memoryview(ms.encode(message)))
-        urgency = urgency if payload is not None else CONTROL_URGENCY
+        return self._queue(memoryview(ms.encode(message)), parts, urgency if payload is not None else CONTROL_URGENCY)
+
+    def send_envelope(self, envelope: Envelope, body: List[memoryview]) -> bool:
+        """Like ``send``, for what goes further: as urgent as what is in it."""
+        return not self._ending and self._queue(memoryview(msgspec.msgpack.encode(envelope)), body, envelope.urgency)
+
+    def _queue(self, header: memoryview, body: List[memoryview], urgency: float) -> bool:
+        body_bytes = sum(map(len, body))
+        parts = [header, *body]
         now = self._clock()
         if body_bytes > self._options.message_bytes_max or not self._writer.put(parts, urgency, now):
             self.overflows += 1
@@ -264,19 +275,27 @@ class Link(asyncio.BufferedProtocol):
 
     def _understand(self, header: bytes, body: memoryview, transit_s: float) -> None:
         try:
-            message = ms.decode(header)
-            described = ms.specs_of(message)
-            payload = payload_from(described, body) if described or len(body) else None
+            message = decode(header)
+            described = [] if isinstance(message, Envelope) else ms.specs_of(message)
+            whole = isinstance(message, Envelope) or not (described or len(body))
+            payload = None if whole else payload_from(described, body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadInput):
             self.unknown_messages += 1  # a newer peer may say more than we understand; that does not end the link
             return
         self.messages_in += 1
-        nbytes = len(body)
-        if self._delay is None:
-            self._owner.message(self, message, payload, nbytes, transit_s)
+        if isinstance(message, Envelope):
+            envelope = message
+            self._later(lambda t: self._owner.envelope(self, envelope, body, t), transit_s)
         else:
-            transit_s += self._delay.delay_s
-            self._delay.put(lambda: self._owner.message(self, message, payload, nbytes, transit_s))
+            said = message
+            self._later(lambda t: self._owner.message(self, said, payload, len(body), t), transit_s)
+
+    def _later(self, hand_over: Callable[[float], None], transit_s: float) -> None:
+        delay = self._delay
+        if delay is None:
+            hand_over(transit_s)
+        else:
+            delay.put(lambda: hand_over(transit_s + delay.delay_s))
 
     def _pump(self) -> None:
         """Write frames until the transport says stop, or the emulated link is busy."""

@@ -3,20 +3,28 @@
 The device with the smaller id dials, the other accepts. A new life of a peer that connects while the old connection
 still seems open replaces it: first the old link goes down, then the new one comes up. Who is not (yet) among the
 neighbours may connect too: its allocation may simply have come first.
+
+To devices that cannot be dialled there are tunnels (``tunnel.py``), by way of neighbours or of the broker; whoever
+sends does not see the difference. A direct link goes before a tunnel.
 """
 
 import asyncio
 import errno
+import itertools
 import random
+import time
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from pamdi.core import messages as ms
 from pamdi.core.allocation import Neighbour
 from pamdi.core.errors import BadInput, ConfigError
 from pamdi.core.events import LinkDown, LinkUp, Received
 from pamdi.daemon.arrays import Payload
+from pamdi.daemon.envelope import Envelope
 from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, Listener
+from pamdi.daemon.relay import Relay
+from pamdi.daemon.tunnel import HELLO_EVERY_S, Carry, Tunnels, Way
 
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 DIAL_S_MAX = 3.0
@@ -44,6 +52,14 @@ class Links(Listener):
         self.port = 0
         self.refusals = 0
         self.log: Callable[[str], None] = lambda line: None
+        sessions = itertools.count(time.time_ns())
+        self.tunnels = Tunnels(
+            device, instance, on_event, clock, sessions.__next__, lambda line: self.log(line)
+        )  # fmt: skip
+        self.relay = Relay(device, self._send_on)
+        self.over_broker: Carry = lambda envelope, body, urgency: False
+        self._tunnel_ways: Dict[str, Way] = {}
+        self._ticking: Optional["asyncio.Task[None]"] = None
         self.on_overflow: Callable[[str, int], None] = self._say_overflow
 
     async def listen(self, host: str, port: int) -> None:
@@ -60,8 +76,10 @@ class Links(Listener):
         self.port = self._server.sockets[0].getsockname()[1]
 
     def set_neighbours(self, neighbours: Tuple[Neighbour, ...]) -> None:
-        """Keep dialling exactly these, where dialling is our part."""
-        wanted = {n for n in neighbours if self._me.device < n.id} if not self._closing else set()
+        """Keep dialling exactly these, where dialling is our part, and tunnels to those that cannot be dialled."""
+        direct = {n for n in neighbours if not n.via and n.plane == "link"}
+        self._set_tunnels([n for n in neighbours if n not in direct])
+        wanted = {n for n in direct if self._me.device < n.id} if not self._closing else set()
         for neighbour in [n for n in self._dials if n not in wanted]:
             self._dials.pop(neighbour).cancel()
         for neighbour in wanted - set(self._dials):
@@ -73,7 +91,9 @@ class Links(Listener):
         """Never blocks. False when there is no link or no room; the core hears LinkDown for the former."""
         link = self._links.get(peer)
         try:
-            return link is not None and link.send(message, payload, urgency)
+            if link is None:
+                return self.tunnels.send(peer, message, payload, urgency)
+            return link.send(message, payload, urgency)
         except BadInput as error:
             self._complain(peer, f"{type(message).__name__} was not sent: {error}")
             return False
@@ -91,7 +111,7 @@ class Links(Listener):
         for link in strangers:
             link.close("this device stops")
         await asyncio.gather(*(link.finish(flush_s, "this device stops") for link in greeted))
-        dials = list(self._dials.values())
+        dials = list(self._dials.values()) + ([self._ticking] if self._ticking is not None else [])
         for task in dials:
             task.cancel()
         self._dials.clear()
@@ -112,6 +132,7 @@ class Links(Listener):
             self._drop(old)
             old.close("replaced by a new connection")
         self._links[link.peer.device] = link
+        self._open_tunnels()  # a direct link goes before a tunnel
         self.log(f"link to {link.peer.device} is up")
         self._on_event(LinkUp(link.peer.device, link.peer.instance))
         return ""
@@ -138,12 +159,50 @@ class Links(Listener):
         if link.peer is not None and self._links.get(link.peer.device) is link:
             self._on_event(Received(link.peer.device, message, payload, nbytes, transit_s))
 
+    def envelope(self, link: Link, envelope: Envelope, body: memoryview, transit_s: float) -> None:
+        known = link.peer is not None and self._links.get(link.peer.device) is link
+        if not known or envelope.way[0] != self._me.device:
+            return
+        if len(envelope.way) > 1:
+            self.relay.forward(envelope, body, transit_s)
+        else:
+            self.tunnels.received(envelope, body, transit_s)
+
+    # -- tunnels ---------------------------------------------------------------------------------------------------
+
+    def _set_tunnels(self, neighbours: List[Neighbour]) -> None:
+        self._tunnel_ways = {
+            n.id: Way((*n.via, n.id), self.over_broker if n.plane == "mqtt" else self._carry) for n in neighbours
+        }
+        self._open_tunnels()
+        if self._tunnel_ways and self._ticking is None and not self._closing:
+            self._ticking = asyncio.create_task(self._tick_tunnels(), name="tunnels")
+
+    def _open_tunnels(self) -> None:
+        self.tunnels.set_targets({id: way for id, way in self._tunnel_ways.items() if id not in self._links})
+
+    async def _tick_tunnels(self) -> None:
+        while True:
+            self.tunnels.tick()
+            await asyncio.sleep(HELLO_EVERY_S / 2)
+
+    def _carry(self, envelope: Envelope, body: Tuple[Any, ...], urgency: float) -> bool:
+        return self._send_on(envelope.way[0], envelope, body)
+
+    def _send_on(self, neighbour: str, envelope: Envelope, body: Tuple[Any, ...]) -> bool:
+        link = self._links.get(neighbour)
+        return link is not None and link.send_envelope(envelope, list(body))
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _drop(self, link: Link) -> None:
         assert link.peer is not None
-        del self._links[link.peer.device]
-        self._on_event(LinkDown(link.peer.device))
+        gone = link.peer.device
+        del self._links[gone]
+        self._on_event(LinkDown(gone))
+        self.tunnels.lost_all(f"{gone} is out of reach", through=gone)
+        self.relay.link_down(gone)
+        self._open_tunnels()
 
     def _say_overflow(self, peer: str, nbytes: int) -> None:
         self._complain(peer, f"link to {peer} is full: a message of {nbytes} bytes was dropped", "full")

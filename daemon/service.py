@@ -21,12 +21,13 @@ from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core.allocation import DeviceAllocation, DeviceInfo
 from pamdi.core.device import Device
-from pamdi.core.errors import BadInput, EngineError, Reason
+from pamdi.core.errors import BadInput, EngineError
 from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
+from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.engine_room import EngineRoom
-from pamdi.daemon.host import describe_host
+from pamdi.daemon.host import address_towards, describe_host
 from pamdi.daemon.journal import Journal
 from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
@@ -78,6 +79,10 @@ class Service:
             config.broker, f"pamdi-{config.id}", self._mqtt_message, self._mqtt_connected, will, log
         )  # fmt: skip
         self._urgent = Connection(config.broker, f"pamdi-{config.id}-urgent", self._mqtt_message, log=lambda line: None)
+        self._plane = BrokerPlane(
+            config.id, self._topics, self._mqtt, self._urgent, self._links.tunnels, self._is_urgent
+        )  # fmt: skip
+        self._links.over_broker = self._plane.carry
         self._peers_watched: "set[str]" = set()
         self._doers = self._make_doers()
 
@@ -196,6 +201,8 @@ class Service:
         me, topics = self.config.id, self._topics
         for leaf in ("allocation/set", "state", "alive/ask"):
             self._mqtt.subscribe(topics.device(me, leaf))
+        if self.config.data_plane == "mqtt":
+            self._plane.listen()
 
     def _mqtt_connected(self) -> None:
         me, topics = self.config.id, self._topics
@@ -226,6 +233,8 @@ class Service:
             self.happened(ev.AllocationReceived(allocation))
         elif topic.leaf == "alive/ask":
             self._mqtt.publish(self._topics.device(self.config.id, "alive/tell"), str(self.instance).encode(), 1)
+        elif topic.leaf.startswith("frames/"):
+            self._plane.received(payload)
         elif topic.leaf == "state":
             self._state_heard(topic.id, payload.decode())
 
@@ -310,6 +319,8 @@ class Service:
         self._mqtt.publish(self._topics.device(self.config.id, "beacon"), msgspec.json.encode(i.beacon), 0)
 
     def _neighbours(self, i: ins.SetNeighbours) -> None:
+        if any(neighbour.plane == "mqtt" for neighbour in i.neighbours):
+            self._plane.listen()
         self._links.set_neighbours(i.neighbours)
         for neighbour in i.neighbours:
             if neighbour.id not in self._peers_watched:
@@ -369,7 +380,7 @@ class Service:
         memory = config.memory_bytes or (host.memory_bytes or 0) // 2
         return DeviceInfo(
             config.id, config.type, memory, self.instance, self._advertised(), self._links.port, config.backend.name,
-            versions, models,
+            versions, models, config.data_plane,
         )  # fmt: skip
 
     def _advertised(self) -> str:
@@ -378,18 +389,3 @@ class Service:
         if self.config.listen.host not in ("0.0.0.0", "::"):
             return self.config.listen.host
         return address_towards(*self.config.broker.address()[:2])
-
-
-def address_towards(host: str, port: int) -> str:
-    """The address of ours that the broker's host sees. A connected UDP socket knows it; nothing is sent."""
-    import socket
-
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.connect((host, port))
-            return str(sock.getsockname()[0])
-    except OSError:
-        return "127.0.0.1"
-
-
-__all__ = ["Reason", "Service"]

@@ -35,7 +35,8 @@ YOUNG_S, YOUNG_DEATHS_MAX = 5.0, 3
 
 
 class Options(NamedTuple):
-    """``unit_s``: emulated seconds per unit; links in bytes per second and seconds one way."""
+    """``unit_s``: emulated seconds per unit; links in bytes per second and seconds one way; ``chain``: each device has
+    a link to the next one only."""
 
     devices: int = 5
     units: int = 8
@@ -49,6 +50,8 @@ class Options(NamedTuple):
     gone_after_s: float = 1.0
     memory_bytes: int = 8_000_000
     durability: str = "memory"
+    chain: bool = False
+    data_plane: str = "link"
 
 
 class SourceRow(NamedTuple):
@@ -292,6 +295,7 @@ runtime_dir = "{folder}/run-{device}"
 state_dir = "{folder}/state-{device}"
 drain_s = 3.0
 stats_every_s = 5.0
+data_plane = "{o.data_plane}"
 [broker]
 url = "{self.url}"
 [listen]
@@ -306,12 +310,22 @@ link_rate_bytes_per_s = {o.link_rate_bytes_per_s}
 link_delay_s = {o.link_delay_s}
 """
 
+    def _links(self) -> str:
+        o = self.options
+        if not o.chain:
+            ends = ['[[mesh]]\ndevices = "all"']
+        else:
+            ends = [f'[[link]]\nfrom = "{a}"\nto = "{b}"' for a, b in zip(self.devices, self.devices[1:])]
+        rate = f"rate_bytes_per_s = {o.link_rate_bytes_per_s}\ndelay_s = {o.link_delay_s}\n"
+        return "".join(f"{end}\n{rate}" for end in ends)
+
     def _write_controller(self) -> None:
         o = self.options
         text = f"""state_dir = "{self.folder}/state-controller"
 policy = "{self.policy}"
 settle_s = 0.3
 gone_after_s = {o.gone_after_s}
+default_rate_bytes_per_s = 0
 [broker]
 url = "{self.url}"
 [[model]]
@@ -319,11 +333,7 @@ id = "{MODEL}"
 dir = "{self.folder}/store/{MODEL}"
 [model.seconds]
 demo-board = {[o.unit_s] * o.units}
-[[mesh]]
-devices = "all"
-rate_bytes_per_s = {o.link_rate_bytes_per_s}
-delay_s = {o.link_delay_s}
-"""
+{self._links()}"""
         for source in self.sources:
             if source.id in self.active:
                 text += f"""[[source]]

@@ -163,8 +163,12 @@ def test_what_was_reported_written_survives_a_kill_at_any_moment(tmp_path: Path,
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
     writer = subprocess.Popen([*command, durability], stdout=subprocess.PIPE, env=environment, cwd=str(ROOT))
     assert writer.stdout is not None
-    said = [writer.stdout.readline()]  # it has begun
-    time.sleep(random.Random(seed).uniform(0.0, 0.3))
+    drawn = random.Random(seed)
+    said: List[bytes] = []
+    for _ in range(drawn.randint(1, 300)):  # a moment counted in records, so that a slow machine kills no test
+        line = next(line for line in writer.stdout if line.startswith(b"written"))
+        said.append(line)
+    time.sleep(drawn.uniform(0.0, 0.01))
     writer.send_signal(signal.SIGKILL)
     said += writer.stdout.read().splitlines(keepends=True)
     writer.wait()
