@@ -24,6 +24,7 @@ QUEUE_MESSAGES_MAX = 20_000
 IN_FLIGHT_MAX = 20
 CALL_S_MAX = 15.0
 REMIND_S = 30.0
+SUBSCRIPTION = -1  # in the place of a QoS: bring the broker's idea of this topic in line with ours
 
 
 class Outgoing(NamedTuple):
@@ -67,9 +68,12 @@ class Connection:
     def subscribe(self, topic: str, qos: int = 1) -> None:
         """Keep this subscription, now and after every reconnect."""
         self._subscriptions[topic] = qos
-        if self.connected.is_set():
-            self._queue.appendleft(Outgoing(topic, b"", -1, False, None))
-            self._wake.set()
+        self._tell_broker(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Forget this subscription. What is on its way may still come."""
+        if self._subscriptions.pop(topic, None) is not None:
+            self._tell_broker(topic)
 
     def publish(
         self,
@@ -107,6 +111,11 @@ class Connection:
                 self._client = None
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(RETRY_S_MAX, 2 * retry_s)
+
+    def _tell_broker(self, topic: str) -> None:
+        if self.connected.is_set():
+            self._queue.appendleft(Outgoing(topic, b"", SUBSCRIPTION, False, None))
+            self._wake.set()
 
     async def drain(self, within_s: float) -> bool:
         """Wait until everything queued is acknowledged, at most ``within_s``. Returns whether it is."""
@@ -182,12 +191,14 @@ class Connection:
         """No time limit for the acknowledgement: the library keeps the message, so a second copy would only add to
         what a slow link has to carry. A broker that is dead is found by the keep-alive."""
         try:
-            if message.qos < 0:
-                await client.subscribe(message.topic, self._subscriptions.get(message.topic, 1))
+            if message.qos == SUBSCRIPTION and message.topic in self._subscriptions:
+                await client.subscribe(message.topic, self._subscriptions[message.topic])
+            elif message.qos == SUBSCRIPTION:
+                await client.unsubscribe(message.topic)
             else:
                 await client.publish(message.topic, message.payload, message.qos, message.retain, timeout=math.inf)
         except BaseException:
-            if message.qos < 0:
+            if message.qos == SUBSCRIPTION:
                 self._queue.appendleft(message)
             elif message.qos > 0:
                 self._unsent.append(message)

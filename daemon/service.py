@@ -29,6 +29,7 @@ from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.engine_room import EngineRoom
 from pamdi.daemon.host import address_towards, describe_host
 from pamdi.daemon.journal import Journal
+from pamdi.daemon.lanes import Lanes
 from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
@@ -79,6 +80,7 @@ class Service:
             config.broker, f"pamdi-{config.id}", self._mqtt_message, self._mqtt_connected, will, log
         )  # fmt: skip
         self._urgent = Connection(config.broker, f"pamdi-{config.id}-urgent", self._mqtt_message, log=lambda line: None)
+        self._lanes = Lanes(self._mqtt, self._urgent, self._topics)
         self._plane = BrokerPlane(
             config.id, self._topics, self._mqtt, self._urgent, self._links.tunnels, self._is_urgent
         )  # fmt: skip
@@ -302,8 +304,7 @@ class Service:
         self, source: str, result: ResultJson, urgency: float, done: Optional[Callable[[], None]]
     ) -> None:
         """Results above the lowest class have a connection of their own: a large normal answer delays no urgent one."""
-        lowest = min((s.urgency() for s in self._device.context.sources.values()), default=urgency)
-        connection = self._urgent if urgency > lowest else self._mqtt
+        connection = self._urgent if self._is_urgent(urgency) else self._mqtt
         connection.publish(self._topics.source(source, "result"), msgspec.json.encode(result), 1, False, done)
 
     def _told(self, work: WorkId) -> None:
@@ -327,11 +328,8 @@ class Service:
                 self._peers_watched.add(neighbour.id)
                 self._mqtt.subscribe(self._topics.device(neighbour.id, "state"))
         allocation = self._device.context.allocation
-        for source in allocation.sources if allocation is not None else ():
-            if source.device == self.config.id:
-                lane = self._urgent if self._is_urgent(source.urgency()) else self._mqtt
-                lane.subscribe(self._topics.source(source.id, "submit"))
-                lane.subscribe(self._topics.source(source.id, "cancel"))
+        sources = allocation.sources if allocation is not None else ()
+        self._lanes.obey({s.id: self._is_urgent(s.urgency()) for s in sources if s.device == self.config.id})
         if self._paced is not None and allocation is not None:
             speed = self.config.emulation.speed
             self._paced.seconds = {r.segment: r.seconds * speed for r in allocation.segments}

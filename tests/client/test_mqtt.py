@@ -66,6 +66,28 @@ async def test_what_is_published_is_heard_and_acknowledged_in_order(broker: Runn
     assert acknowledged == list(range(100))
 
 
+async def test_a_topic_that_is_unsubscribed_is_heard_no_more_and_others_are(broker: RunningBroker) -> None:
+    ear, config = Ear(), BrokerConfig(broker.url)
+    async with kept(Connection(config, "listener", ear)) as listener, kept(Connection(config, "speaker", Ear())) as two:
+        await until(lambda: listener.connected.is_set() and two.connected.is_set())
+        for topic in ("a", "b"):
+            listener.subscribe(topic)
+        while len(set(ear.payloads)) < 2:  # a subscription takes its time
+            for topic in ("a", "b"):
+                two.publish(topic, topic.encode())
+            await asyncio.sleep(0.02)
+        assert await two.drain(WAIT_S)
+        listener.unsubscribe("a")
+        assert await listener.drain(WAIT_S)
+        two.publish("b", b"marker")  # whatever was on its way is heard before it
+        await until(lambda: b"marker" in ear.payloads)
+        count = ear.payloads.count(b"a")
+        two.publish("a", b"a")
+        two.publish("b", b"last")
+        await until(lambda: b"last" in ear.payloads)
+        assert ear.payloads.count(b"a") == count
+
+
 async def test_messages_and_subscriptions_survive_the_brokers_death(broker: RunningBroker) -> None:
     ear = Ear()
     connects: List[int] = []
