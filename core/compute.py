@@ -44,15 +44,20 @@ class Compute:
         self.segment: Optional[Segment] = None
         self.started_at = 0.0
 
+    def __len__(self) -> int:
+        return len(self._queue)
+
     def queued(self) -> List[Held]:
         return list(self._queue.values())
 
     def enqueue(self, held: Held) -> None:
-        held.place = "queued"
+        self._holdings.move(held, "queued")
         self._queue[held.key] = held
+        self._context.here += 1
 
     def drop(self, held: Held) -> None:
-        self._queue.pop(held.key, None)
+        if self._queue.pop(held.key, None) is not None:
+            self._context.here += 1
 
     def idle(self) -> bool:
         return self.running is None and not self._queue
@@ -62,16 +67,21 @@ class Compute:
         if self.running is not None or not self._queue:
             return None
         now, rank = self._context.now, self._context.policy.rank
-        order = sorted(self._queue.values(), key=lambda held: (rank(waiting(held, self._klass(held)), now), held.key))
-        for held in order:
+        able = []
+        for held in self._queue.values():
             segment = self._slots.can_still_run(held.model, held.key.boundary)
-            if segment is not None and not self._outputs_full(held, segment):
+            if segment is not None:
+                able.append((rank(waiting(held, self._klass(held)), now), held.key, held, segment))
+        able.sort(key=lambda entry: entry[:2])
+        for _, _, held, segment in able:
+            if not self._outputs_full(held, segment):
                 self._start(held, segment)
                 return held
         return None
 
     def finish(self) -> Optional[Held]:
         held, self.running, self.segment = self.running, None, None
+        self._context.here += 1
         return held
 
     def stranded(self) -> List[Held]:
@@ -92,6 +102,7 @@ class Compute:
 
     def _start(self, held: Held, segment: Segment) -> None:
         del self._queue[held.key]
-        held.place = "running"
+        self._holdings.move(held, "running")
+        self._context.here += 1
         self.running, self.segment, self.started_at = held, segment, self._context.now
         self._context.emit(Infer(held.key, segment, held.payload, self._klass(held)))

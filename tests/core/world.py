@@ -324,8 +324,10 @@ class World:
         bound = limits.queue_works_max + limits.asks_max + slots
         assert len(queued) <= bound, f"{id} queues {len(queued)} works"
         assert len(device.hops.room._parked) <= limits.parked_max
-        assert device.holdings.backup_bytes <= limits.backup_bytes_max
-        assert device.holdings.backup_bytes == sum(h.nbytes for h in device.holdings.all() if h.place == "backup")
+        assert device.holdings.kept_bytes <= limits.backup_bytes_max
+        assert device.holdings.kept_bytes == sum(
+            h.nbytes for h in device.holdings.all() if h.place in ("backup", "answering")
+        )
         running = device.hops.compute.running
         assert (running is None) == (self.running[id] is None or False), "core and executor disagree"
 
@@ -340,12 +342,13 @@ class World:
 
     def _check_first(self, id: str, i: ins.Infer) -> None:
         """A segment is never started while a work of a higher class is queued here and could start."""
-        hops = self.devices[id].hops
-        for held in hops.compute.queued():
-            if self.devices[id].slots.can_still_run(held.model, held.key.boundary) is None or hops._leaving:
+        placing, slots = self.devices[id].placing, self.devices[id].slots
+        for held in placing.compute.queued():
+            segment = slots.can_still_run(held.model, held.key.boundary)
+            if segment is None or placing._outputs_full(held, segment):
                 continue
             if self.settings.policy == "pa-mdi":
-                assert hops.compute._klass(held) <= i.urgency, f"{id} starts {i.key} before {held.key}"
+                assert placing.klass(held) <= i.urgency, f"{id} starts {i.key} before {held.key}"
 
     def check_ends(self) -> None:
         """Every id ends exactly once: all results that were ever published for it say the same."""
