@@ -7,7 +7,7 @@ that its sender keeps the work and asks elsewhere.
 
 from typing import Any, Callable, Dict, Optional, Type
 
-from pamdi.core.messages import AnyMessage, Answer, Backlog, Beacon, Ctc, Refusal, Revoked, Rtc, Tensor
+from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, Refusal, Revoked, Rtc, Tensor
 from pamdi.core.work import Key, Work
 
 SECONDS_MAX = 1e9
@@ -52,7 +52,7 @@ def _work(work: Work, _: float) -> str:
 
 
 def _rtc(rtc: Rtc, promise_s_max: float) -> str:
-    if not _key(rtc.key) or not 0 <= rtc.nbytes:
+    if not _key(rtc.key) or not rtc.nbytes >= 0:
         return f"counts out of range in {rtc.key}, {rtc.nbytes} bytes"
     if not 0.0 < rtc.urgency <= URGENCY_MAX:
         return f"an urgency of {rtc.urgency}"

@@ -4,7 +4,7 @@ The allocation says what is wanted; engines say what became of it. Every change 
 allocation state: nobody has to guess.
 """
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from pamdi.core.allocation import AllocationState, Resident, SlotState
 from pamdi.core.context import Context
