@@ -51,7 +51,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replay_trickle_hz: float = 0.2  # replays in a fleet that admits nothing, so that none waits for ever
     replay_s_max: float = 120.0  # however patient: after so long a work is asked for again
     asks_for_works_hz: float = 1000.0  # works asked for per second when a device has died
-    attempts_total_max: int = 20  # over all lives of the head, which do not count towards a source's attempts_max
+    attempts_total_max: int = 10  # over all lives of the head, which do not count towards a source's attempts_max
     restart_grace_s: float = 1.5  # after a restart: time for links to come back before open works are replayed
 
     def __post_init__(self) -> None:
