@@ -127,10 +127,8 @@ class Asking:
             return
         if not work.continuing and not self._room.has_room(work.urgency, model, work.boundary):
             return
-        # A work that goes on where it is comes before others of its class: only more urgent ones delay it.
-        reported = self._room.backlog()
-        backlog = reported.above(work.urgency) if work.continuing else reported.ahead_of(work.urgency)
-        yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog)
+        backlog_s = self._room.ahead_s(work.urgency, work.continuing)
+        yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog_s)
 
     def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> Iterator[Candidate]:
         for candidate in self._peers.candidates(model, work.boundary, work.urgency, nbytes):

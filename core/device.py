@@ -171,6 +171,7 @@ class Device:
         except ConfigError as error:
             self.context.note("allocations_unusable", f"epoch {allocation.epoch}: {error}")
             return
+        self.placing.policy_changed()
         self.peers.set_neighbours(allocation.neighbours)
         self.context.emit(SetNeighbours(allocation.neighbours))
         self.slots.obey(allocation.epoch, allocation.segments)

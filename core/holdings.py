@@ -38,11 +38,12 @@ class Upstream(NamedTuple):
 
 class Held:
     """One work here. Instants are in the caller's clock (``since``: in this place; ``arrived``: ready for its
-    next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device."""
+    next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device. ``klass``: the class
+    in which it was queued here."""
 
     __slots__ = (
-        "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "model", "nbytes",
-        "path", "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
+        "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
+        "nbytes", "path", "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
@@ -65,6 +66,7 @@ class Held:
         self.upstream: Optional[Upstream] = None
         self.continuing = False
         self.failed_here = False
+        self.klass = work.urgency
         self.error = ""
 
     def header(self, now: float) -> Work:

@@ -12,9 +12,10 @@ from pamdi.core.asking import Asking
 from pamdi.core.compute import Compute, waiting
 from pamdi.core.context import Context
 from pamdi.core.holdings import Held, Holdings
+from pamdi.core.klass import Klass
 from pamdi.core.messages import Rtc
 from pamdi.core.peers import Peers
-from pamdi.core.room import Klass, Room
+from pamdi.core.room import Room
 from pamdi.core.seeking import Group, Seeking
 from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
@@ -35,7 +36,7 @@ class Placing:
         self._looked = (0, 0, 0)
         self.klass = Klass(context)
         self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full)
-        self.room = Room(context, self.compute, slots, self.klass)
+        self.room = Room(context, self.compute, slots)
         self.asking = Asking(context, peers, slots, self.compute, self.room)
 
     def seek(self, held: Held) -> None:
@@ -82,7 +83,14 @@ class Placing:
             self._seeking.discard(held.key)
             self._seeking.add(held, self.klass(held))
             self._sought += 1
-        self._context.here += 1
+        self.compute.reclass()
+
+    def policy_changed(self) -> None:
+        for held in self._holdings.all():
+            if held.place == "seeking":
+                self._seeking.discard(held.key)
+                self._seeking.add(held, self.klass(held))
+        self.compute.reclass()
 
     def back_to_seeking(self, key: Key) -> None:
         """The request for it has come to nothing."""

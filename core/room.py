@@ -10,11 +10,10 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, NamedTuple, Optional, Set, Tuple
+from typing import Dict, NamedTuple, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
-from pamdi.core.holdings import Held
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Backlog, ClassBacklog, Ctc, Refusal, Revoked, Rtc
 from pamdi.core.slots import Slots
@@ -34,30 +33,19 @@ class Reservation(NamedTuple):
         return (-self.rtc.urgency, self.born, self.rtc.key)
 
 
-class Survey(NamedTuple):
-    """What is queued and promised here: how many works and how many seconds by class, and which boundaries' own
-    slots are taken."""
-
-    works: int
-    by_class: Dict[float, int]
-    seconds: Dict[float, float]
-    slots: Set[Tuple[str, int]]
-
-
 class Room:
-    def __init__(self, context: Context, compute: Compute, slots: Slots, klass: "Klass") -> None:
+    def __init__(self, context: Context, compute: Compute, slots: Slots) -> None:
         self._context = context
         self._compute = compute
         self._slots = slots
-        self._klass = klass
         self._reservations: Dict[Key, Reservation] = {}
         self._parked: Dict[Key, Reservation] = {}
-        self._survey: Optional[Survey] = None
-        self._surveyed = self._granted = -1
+        self._tally = compute.tally
+        self._granted = -1
 
     def __len__(self) -> int:
         """Works queued or promised."""
-        return len(self._compute) + len(self._reservations)
+        return self._tally.works
 
     def waiting(self) -> int:
         """Requests parked."""
@@ -76,16 +64,11 @@ class Room:
             self._park(peer, rtc)
 
     def has_room(self, urgency: float, model: str, boundary: int) -> bool:
-        survey = self._look()
-        if survey.works >= self._context.limits.queue_works_max:
+        if self._tally.works >= self._context.limits.queue_works_max:
             return False
-        ahead = 0
-        for klass, works in survey.by_class.items():
-            if klass >= urgency:
-                ahead += works
-        if ahead < self._context.limits.works_ahead_max:
+        if self._tally.at_or_above(urgency) < self._context.limits.works_ahead_max:
             return True
-        return boundary > 0 and (model, boundary) not in survey.slots
+        return boundary > 0 and not self._tally.holds(model, boundary)
 
     def objection(self, model: str, boundary: int, nbytes: int) -> str:
         """Why a work at ``boundary`` cannot be taken here at all now, or ""."""
@@ -139,30 +122,27 @@ class Room:
 
     def backlog(self) -> Backlog:
         """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
-        seconds = self._look().seconds
+        seconds = self._seconds()
+        ordered = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
+        return Backlog(round(self._compute.running_s(), 6), ordered)
+
+    def ahead_s(self, klass: float, continuing: bool) -> float:
+        """Seconds that a work of ``klass`` would wait here. One that goes on where it is comes before others of its
+        class: only more urgent ones delay it."""
+        total = 0.0 if continuing else self._compute.running_s()
+        for other, seconds in self._seconds().items():
+            if other > klass or (other == klass and not continuing):
+                total += seconds
+        return total
+
+    def _seconds(self) -> Dict[float, float]:
+        seconds = self._tally.seconds_by_class()
         running, segment = self._compute.running, self._compute.segment
         if running is not None and segment is not None:
             rest_s = self._slots.run_seconds(running.model, segment.stop)
             if rest_s:
-                klass = self._klass(running)
-                seconds = {**seconds, klass: seconds.get(klass, 0.0) + rest_s}
-        ordered = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
-        return Backlog(round(self._compute.running_s(), 6), ordered)
-
-    def _look(self) -> Survey:
-        if self._survey is None or self._surveyed != self._context.here:
-            self._survey, self._surveyed = self._count(), self._context.here
-        return self._survey
-
-    def _count(self) -> Survey:
-        survey = Survey(len(self), {}, {}, set())
-        places = [(self._klass(held), held.model, held.key.boundary) for held in self._compute.queued()]
-        places += [(e.rtc.urgency, e.rtc.model, e.rtc.key.boundary) for e in self._reservations.values()]
-        for klass, model, boundary in places:
-            survey.by_class[klass] = survey.by_class.get(klass, 0) + 1
-            survey.seconds[klass] = survey.seconds.get(klass, 0.0) + self._slots.run_seconds(model, boundary)
-            survey.slots.add((model, boundary))
-        return survey
+                seconds[running.klass] = seconds.get(running.klass, 0.0) + rest_s
+        return seconds
 
     def _objection(self, rtc: Rtc) -> str:
         return self.objection(rtc.model, rtc.key.boundary, rtc.nbytes)
@@ -192,6 +172,7 @@ class Room:
         now = self._context.now
         for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s
         self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s)
+        self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.here += 1
         self._context.timers.set(now + for_s, self._expire, rtc.key)
         self._context.emit(Send(peer, Ctc(rtc.key, for_s, self.backlog())))
@@ -201,7 +182,8 @@ class Room:
         self._context.emit(Send(peer, Refusal(key, why, self.backlog())))
 
     def _unreserve(self, key: Key) -> None:
-        del self._reservations[key]
+        rtc = self._reservations.pop(key).rtc
+        self._tally.remove(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.timers.drop(self._expire, key)
         self._context.here += 1
 
@@ -219,16 +201,3 @@ class Room:
         if entry is not None:
             self._release(key)
             self._refuse(entry.peer, key, "busy")
-
-
-class Klass:
-    """The class in which a held work queues: the policy's view of its urgency, one class up once it is too old."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __call__(self, held: Held) -> float:
-        urgency = held.urgency
-        if held.age_s_max is not None and self._context.now - held.born >= held.age_s_max:
-            urgency = self._context.urgency_above(urgency)
-        return self._context.policy.urgency(urgency)

@@ -35,6 +35,8 @@ class Invariants:
         kept = [held for held in device.holdings.all() if held.place in ("backup", "answering")]
         assert device.holdings.kept_bytes == sum(held.nbytes for held in kept)
         assert len(device.context.timers) < 3 * (len(device.holdings) + len(device.remembered)) + 5000
+        assert sum(device.placing.room._tally.counts().values()) == len(device.placing.room)
+        assert len(device.placing.room) == len(queued) + len(device.placing.room._reservations)
         running = device.placing.compute.running
         assert (running is None) == (self._world.running[id] is None), "core and executor disagree"
         self._count_waits(id)
