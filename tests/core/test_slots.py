@@ -2,6 +2,8 @@
 
 from typing import List, Sequence
 
+import msgspec
+
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
@@ -93,7 +95,6 @@ def test_an_allocation_with_a_policy_that_we_do_not_know_is_ignored_and_said() -
     stage.epoch += 1
     present = stage.device.context.allocation
     assert present is not None
-    import msgspec
 
     stage.feed(ev.AllocationReceived(msgspec.structs.replace(present, epoch=99, policy="fifo", segments=())))
     assert stage.device.context.allocation == present and stage.counters["allocations_unusable"] == 1
