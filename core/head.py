@@ -284,7 +284,6 @@ class Head:
     def _drop(self, admitted: Admitted) -> None:
         del self._works[admitted.work]
         self._bytes -= admitted.nbytes
-        self._hops.forget_end(admitted.work)
 
     def _no_longer_open(self, admitted: Admitted) -> None:
         self._open_all -= 1
