@@ -26,6 +26,7 @@ class Ask(NamedTuple):
     urgency: float
     until: float
     granted: bool
+    number: int
 
 
 class Asking:
@@ -37,6 +38,11 @@ class Asking:
         self._room = room
         self._asks: Dict[Key, Ask] = {}
         self._overdue = False
+        self._number = 0
+
+    def next_number(self) -> int:
+        self._number += 1
+        return self._number
 
     def get(self, key: Key) -> Optional[Ask]:
         return self._asks.get(key)
@@ -63,21 +69,23 @@ class Asking:
 
     def ask(self, peer: str, rtc: Rtc) -> None:
         until = self._context.now + self._context.limits.ask_s + rtc.ready_in_s
-        self._asks[rtc.key] = Ask(peer, rtc.urgency, until, granted=False)
+        self._asks[rtc.key] = Ask(peer, rtc.urgency, until, False, rtc.number)
         self._peers.promise(peer, rtc.key, rtc.urgency, rtc.expected_s)
         self._context.timers.set(until, self._expire, rtc.key)
         self._context.emit(Send(peer, rtc))
 
-    def granted(self, peer: str, key: Key, for_s: float, backlog: Backlog) -> bool:
+    def granted(self, peer: str, key: Key, for_s: float, backlog: Backlog, number: int = 0) -> bool:
         """Returns whether this CTC is for a request that still stands; if not, it is given back."""
         self._answered(peer, key, backlog)
         ask = self._asks.get(key)
         if ask is None or ask.peer != peer:
             self._context.emit(Send(peer, Withdrawn(key)))
             return False
+        if number not in (0, ask.number):
+            return False  # a late copy of an older one: this request will have its own answer
         # The promise runs on the granter's clock; half of it is ours to rely on, whatever the way back took.
         until = self._context.now + for_s / 2
-        self._asks[key] = Ask(peer, ask.urgency, until, granted=True)
+        self._asks[key] = Ask(peer, ask.urgency, until, True, ask.number)
         self._context.timers.set(until, self._expire, key)
         return True
 

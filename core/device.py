@@ -232,7 +232,7 @@ class Device:
             self.hops.room.request(event.peer, rtc)
 
     def _ctc(self, event: ev.Received, ctc: ms.Ctc) -> None:
-        if self.hops.asking.granted(event.peer, ctc.key, ctc.for_s, ctc.backlog):
+        if self.hops.asking.granted(event.peer, ctc.key, ctc.for_s, ctc.backlog, ctc.number):
             self.hops.cleared(event.peer, ctc.key)
 
     def _refusal(self, event: ev.Received, refusal: ms.Refusal) -> None:

@@ -77,14 +77,17 @@ class Rtc(Message, frozen=True, tag=True):
     age_s: float = 0.0
     left_s: Optional[float] = None
     ready_in_s: float = 0.0
+    number: int = 0
 
 
 class Ctc(Message, frozen=True, tag=True):
-    """Clear to compute: room is reserved for ``for_s`` seconds on my clock."""
+    """Clear to compute: room is reserved for ``for_s`` seconds on my clock. ``number`` is the request's, so that a
+    copy that is late clears nothing that was asked since (0: of a peer that does not count)."""
 
     key: Key
     for_s: float
     backlog: Backlog = Backlog()
+    number: int = 0
 
 
 class Refusal(Message, frozen=True, tag=True):

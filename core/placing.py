@@ -174,7 +174,8 @@ class Placing:
     def _ask(self, held: Held, key: Key, peer: str, expected_s: float, nbytes: int, ready_in_s: float) -> None:
         now = self._context.now
         left = None if held.due is None else held.due - now
-        rtc = Rtc(key, held.model, self.klass(held), nbytes, expected_s, now - held.born, left, ready_in_s)
+        number = self.asking.next_number()
+        rtc = Rtc(key, held.model, self.klass(held), nbytes, expected_s, now - held.born, left, ready_in_s, number)
         self.asking.ask(peer, rtc)
 
     def _requeue(self, held: Held) -> None:

@@ -175,7 +175,7 @@ class Room:
         self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.here += 1
         self._context.timers.set(now + for_s, self._expire, rtc.key)
-        self._context.emit(Send(peer, Ctc(rtc.key, for_s, self.backlog())))
+        self._context.emit(Send(peer, Ctc(rtc.key, for_s, self.backlog(), rtc.number)))
 
     def _refuse(self, peer: str, key: Key, why: str) -> None:
         self._context.note("rtc_refused")

@@ -16,7 +16,8 @@ from tests.core.faults import run_seed
 
 # Seeds that once broke something: 75 and 79 (a work that came back by another way), kept for ever.
 # 107, 110: a will that was published late made a live neighbour suspect for ever (of the world, not of the core).
-SEEDS = [*range(25), 75, 79, 107, 110, 151, 166]
+# 2700: a doubled and late clearance answered a later request for the same work.
+SEEDS = [*range(25), 75, 79, 107, 110, 151, 166, 2700]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -46,6 +46,16 @@ def test_a_clearance_that_is_late_or_from_somebody_else_is_given_back() -> None:
     assert stage.place(key("a")) == "asking"
 
 
+def test_a_late_copy_of_an_older_clearance_clears_nothing_that_was_asked_since() -> None:
+    stage = far()
+    [(_, first)] = sent(stage.submit("a"), ms.Rtc)
+    stage.receive("d1", ms.Refusal(key("a"), "busy"))
+    [(_, second)] = sent(stage.later(stage.device.context.limits.avoid_s), ms.Rtc)
+    assert isinstance(first, ms.Rtc) and isinstance(second, ms.Rtc)
+    assert told(stage.receive("d1", ms.Ctc(key("a"), 1.0, number=first.number))) == []
+    assert told(stage.receive("d1", ms.Ctc(key("a"), 1.0, number=second.number))) == ["d1 Tensor"]
+
+
 def test_a_refusal_or_silence_sends_the_request_to_the_next_best() -> None:
     stage = far()
     stage.offers("d2", 0, seconds=UNIT_S)
