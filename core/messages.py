@@ -46,7 +46,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
     def ahead_of(self, urgency: float) -> float:
         """Seconds that a newcomer of ``urgency`` waits: what has started, and every class at or above its own."""
-        return self.running_s + sum(entry.seconds for entry in self.classes if entry.urgency >= urgency)
+        return self.running_s + sum([entry.seconds for entry in self.classes if entry.urgency >= urgency])
 
     def above(self, urgency: float) -> float:
         """Seconds that a work of ``urgency`` which goes on where it is waits: only more urgent classes."""
@@ -77,18 +77,22 @@ class Rtc(Message, frozen=True, tag=True):
     age_s: float = 0.0
     left_s: Optional[float] = None
     ready_in_s: float = 0.0
+    number: int = 0
 
 
 class Ctc(Message, frozen=True, tag=True):
-    """Clear to compute: room is reserved for ``for_s`` seconds on my clock."""
+    """Clear to compute: room is reserved for ``for_s`` seconds on my clock. ``number`` is the request's, so that a
+    copy that is late clears nothing that was asked since (0: of a peer that does not count)."""
 
     key: Key
     for_s: float
     backlog: Backlog = Backlog()
+    number: int = 0
 
 
 class Refusal(Message, frozen=True, tag=True):
-    """Not here: ``why`` is busy, not_ready, draining or too_large. The asker keeps the work and asks elsewhere."""
+    """Not here: ``why`` is busy, not_ready, draining, too_large or malformed. The sender of the request (or of the
+    tensor, when it comes without a promise and finds no room) has kept the work, and asks elsewhere."""
 
     key: Key
     why: str
