@@ -135,4 +135,4 @@ def test_a_fleet_over_two_hosts_answers_somebody_on_the_other(hosts: None, folde
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(timeout=30)
+            process.wait(timeout=90)

@@ -19,7 +19,7 @@ from tests.brokers import RunningBroker, free_port, have_mosquitto, mosquitto_pa
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 USERS = ("controller", "operator", "gate", "d0", "d1")
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 pytestmark = [
     pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed here"),

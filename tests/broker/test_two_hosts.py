@@ -17,7 +17,7 @@ from tests.brokers import have_mosquitto, mosquitto_path
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BROKER, DEVICE = "10.203.0.1", "10.203.0.2"
-READY_S_MAX = 30.0
+READY_S_MAX = 90.0
 
 pytestmark = [
     pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed here"),

@@ -16,7 +16,7 @@ from pamdi.client.mqtt import Connection, Will
 from pamdi.core.errors import ConfigError
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
 
-WAIT_S = 15.0
+WAIT_S = 60.0
 needs_mosquitto = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed here")
 
 

@@ -3,12 +3,16 @@
 from typing import Optional
 
 import numpy as np
+import pytest
 
 from pamdi.core import messages as ms
 from pamdi.core.allocation import Neighbour
 from pamdi.core.events import LinkDown, LinkUp
+from pamdi.daemon import tunnel as tunnel_module
 from pamdi.daemon.link import LinkOptions
 from tests.daemon.test_links import KEY, End, close, tensor
+
+FOR_EVER_S = 60.0
 
 
 class Chain:
@@ -67,12 +71,15 @@ async def test_the_delay_of_every_link_is_counted() -> None:
     await chain.close()
 
 
-async def test_when_the_middle_dies_both_ends_know_at_once_and_its_next_life_joins_them_again() -> None:
+async def test_when_the_middle_dies_both_ends_are_told_and_its_next_life_joins_them_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tunnel_module, "SILENT_S_MAX", 10 * FOR_EVER_S)  # silence tells nobody here
     chain = await Chain().start()
     port = chain.m.links.port
     await close(chain.m)
-    await chain.a.until(lambda events: LinkDown("b") in events, within_s=2.0)
-    await chain.b.until(lambda events: LinkDown("a") in events, within_s=2.0)
+    await chain.a.until(lambda events: LinkDown("b") in events, within_s=FOR_EVER_S)
+    await chain.b.until(lambda events: LinkDown("a") in events, within_s=FOR_EVER_S)
     again = End("m", 4)
     await again.links.listen("127.0.0.1", port)
     again.links.set_neighbours((chain._at("a", chain.a), chain._at("b", chain.b)))
@@ -81,12 +88,13 @@ async def test_when_the_middle_dies_both_ends_know_at_once_and_its_next_life_joi
     await chain.close()
 
 
-async def test_when_the_far_link_fails_the_near_end_is_told() -> None:
+async def test_when_the_far_link_fails_the_near_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel_module, "SILENT_S_MAX", 10 * FOR_EVER_S)  # silence tells nobody here
     chain = await Chain().start()
     chain.a.links.send("b", ms.Taken(KEY))
     await chain.b.until(lambda events: any(getattr(e, "message", None) for e in events))
     await close(chain.b)
-    await chain.a.until(lambda events: LinkDown("b") in events, within_s=1.5)  # long before silence would tell
+    await chain.a.until(lambda events: LinkDown("b") in events, within_s=FOR_EVER_S)
     await chain.close()
 
 
