@@ -50,7 +50,7 @@ class Service:
         self._topics = Topics(config.broker.prefix)
         self._device = Device(config.id, config.limits)
         self._notifier = Notifier()
-        self._counters: "Counter[str]" = Counter()
+        self.counters: "Counter[str]" = Counter()
         self._stats = Stats()
         self._loop = asyncio.get_running_loop()
         self._wake: Optional[asyncio.TimerHandle] = None
@@ -77,10 +77,10 @@ class Service:
         self._links.log = log
         will = Will(self._topics.device(config.id, "state"), b"offline")
         self._mqtt = Connection(
-            config.broker, f"pamdi-{config.id}", self._mqtt_message, self._mqtt_connected, will, log
+            config.broker, f"pamdi-{config.id}", self.heard, self._mqtt_connected, will, log
         )  # fmt: skip
         self._urgent = Connection(
-            config.broker, f"pamdi-{config.id}-urgent", self._mqtt_message, lambda: self._plane.connected()
+            config.broker, f"pamdi-{config.id}-urgent", self.heard, lambda: self._plane.connected()
         )  # fmt: skip
         self._lanes = Lanes(self._mqtt, self._urgent, self._topics)
         self._plane = BrokerPlane(
@@ -89,6 +89,12 @@ class Service:
         self._links.over_broker = self._plane.carry
         self._peers_watched: "set[str]" = set()
         self._doers = self._make_doers()
+
+    @property
+    def epoch(self) -> int:
+        """Of the allocation in force; 0 before there is one."""
+        allocation = self._device.context.allocation
+        return allocation.epoch if allocation is not None else 0
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +159,7 @@ class Service:
     async def _publish_stats(self) -> None:
         while True:
             await asyncio.sleep(self.config.stats_every_s)
-            document = self._stats.document(self._device, self._counters, self._engines, self._links, describe_host())
+            document = self._stats.document(self._device, self.counters, self._engines, self._links, describe_host())
             self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
 
     async def _close(self) -> None:
@@ -217,14 +223,15 @@ class Service:
         state = self._device.slots.state()
         publish(topics.device(me, "allocation/state"), msgspec.json.encode(state), 1, True)
 
-    def _mqtt_message(self, topic: str, payload: bytes, retained: bool) -> None:
+    def heard(self, topic: str, payload: bytes, retained: bool) -> None:
+        """A message from the broker. Whatever it is, it is understood, or counted and told in one line."""
         parsed = self._topics.parse(topic)
         if parsed is None:
             return
         try:
             self._understand(parsed, payload)
-        except (BadInput, msgspec.DecodeError, ValueError) as error:  # ValueError: what a struct's own check refuses
-            self._counters["payloads_unreadable"] += 1
+        except (BadInput, ValueError, RecursionError) as error:  # ValueError: msgspec's, and a struct's own check
+            self.counters["payloads_unreadable"] += 1
             self._log(f"{topic}: {error}")
 
     def _understand(self, topic: Topic, payload: bytes) -> None:
@@ -256,7 +263,7 @@ class Service:
             if spec is not None and spec.model in self._device.context.models:
                 check_inputs(submission.inputs, self._device.context.models[spec.model])
         except BadInput as error:
-            self._counters["submissions_unreadable"] += 1
+            self.counters["submissions_unreadable"] += 1
             id = id_of(payload)
             if id is not None:
                 refused = ResultJson(id, "refused", error.reason.value, error.detail)
@@ -341,7 +348,7 @@ class Service:
         return urgency > min((s.urgency() for s in self._device.context.sources.values()), default=urgency)
 
     def _note(self, i: ins.Note) -> None:
-        self._counters[i.counter] += 1
+        self.counters[i.counter] += 1
         if i.text:
             self._log(i.text)
 
