@@ -90,7 +90,9 @@ def message_of(chance: random.Random, epoch: int, image: Tuple[str, str, Tuple[i
     if kind in ("submit", "cancel"):
         return f"pamdi/v1/source/gate/{kind}", mutated(chance)
     topics = {"state": "device/d1/state", "alive": "device/d0/alive/ask", "frames": "device/d0/frames/normal"}
-    return f"pamdi/v1/{topics[kind]}", chance.choice([mutated(chance), chance.randbytes(chance.randint(0, 60))])
+    return f"pamdi/v1/{topics[kind]}", chance.choice(
+        [mutated(chance), bytes(chance.choices(range(256), k=chance.randint(0, 60)))]
+    )
 
 
 async def one_life(numbers: range, seed: int, folder: Path) -> "Counter[str]":
