@@ -5,6 +5,7 @@ of this heap.
 """
 
 import heapq
+import math
 from typing import Any, Callable, List, NamedTuple
 
 FAULT, WORLD, WAKE = 0, 1, 2  # ranks: a fault comes before what it spoils, an alarm after what makes it needless
@@ -51,5 +52,5 @@ class Heap:
                 call(argument)
             if stop():
                 return
-        if self.now < until and not entries:
+        if self.now < until < math.inf:
             self.now = until

@@ -9,10 +9,12 @@ from pamdi.simulator.world import WARM_UP_S, World
 
 
 class Run(NamedTuple):
-    """One policy's run. ``span_s``: simulated seconds from the start of arrivals to the end; ``events``: heap pops."""
+    """One policy's run. ``span_s``: simulated seconds from the start of arrivals to the end; ``events``: heap pops;
+    ``open``: works that ``duration_s`` cut off, which are not lost."""
 
     policy: str
     sources: Dict[str, SourceFigures]
+    open: Dict[str, int]
     devices: Dict[str, float]
     links: Dict[str, float]
     media: Dict[str, float]
@@ -28,15 +30,17 @@ def run_of(world: World) -> Run:
         for record in client.records.values()
         if record.ended_at is not None
     ]
-    until = max(ends, default=world.heap.now)
-    if world.settings.duration_s is not None:
-        until = world.heap.now
+    cut_off = world.settings.duration_s is not None
+    until = world.heap.now if cut_off else max(ends, default=world.heap.now)
+    sources = {id: client.figures() for id, client in world.clients.items()}
+    still_open = {id: figures.lost if cut_off else 0 for id, figures in sources.items()}
     span_s = max(0.0, until - WARM_UP_S)
     share = 1 / span_s if span_s else 0.0
     lines = world.connections.lines
     return Run(
         world.policy,
-        {id: client.figures() for id, client in world.clients.items()},
+        {id: msgspec.structs.replace(figures, lost=figures.lost - still_open[id]) for id, figures in sources.items()},
+        still_open,
         {id: machine.busy_s * share for id, machine in world.machines.items()},
         {f"{a}->{b}": line.busy_s * share for (a, b), line in lines.items() if line.busy_s},
         {name: server.busy_s * share for name, server in world.connections.media.items()},
@@ -58,8 +62,9 @@ def document_of(runs: List[Run], seconds: float) -> Dict[str, Any]:
 
 def _policy(run: Run) -> Dict[str, Any]:
     sources = {id: msgspec.to_builtins(figures) for id, figures in run.sources.items()}
-    for figures in sources.values():
+    for id, figures in sources.items():
         del figures["inexact"]  # nothing is computed here that could be compared
+        figures["open"] = run.open[id]
     return {
         "sources": sources,
         "devices": _utilisations(run.devices),
