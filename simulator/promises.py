@@ -51,8 +51,8 @@ class Promises(Watcher):
         _hold("one segment at a time", machine.device.hops.compute.running is None, machine.running is None, machine.id)
 
     def crashed(self, machine: Machine) -> None:
-        """What a dead device had cleared or was cleared for is void."""
-        self._grants = {grant for grant in self._grants if machine.id not in grant[:2]}
+        """What it was cleared for is void. What it cleared others for is not: they may not know yet that it is dead."""
+        self._grants = {grant for grant in self._grants if grant[0] != machine.id}
 
     def published(self, machine: Machine, result: ins.PublishResult) -> None:
         kept = machine.journal.kept.get(result.work)

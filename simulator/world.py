@@ -49,6 +49,7 @@ class World:
         self.watcher = watcher
         self.counters: Dict[str, int] = {}
         self.epoch = 1
+        self.events_max = 10**12
         self.placing = placing = placing or place(scenario, policy)
         self.documents = Documents(scenario, policy, placing)
         self.machines = {device.id: Machine(device.id, seed) for device in scenario.device}
@@ -82,9 +83,16 @@ class World:
         if self.settings.duration_s is not None:
             self.heap.run(WARM_UP_S + self.settings.duration_s, lambda: False)
             return
-        self.heap.run(NEVER, lambda: all(client.made_all for client in self.clients.values()))
-        self.heap.run(self.heap.now + patience_s, lambda: all(client.done() for client in self.clients.values()))
-        self.heap.run(self.heap.now + SETTLE_S, lambda: False)
+        self.heap.run(NEVER, lambda: self._restless() or all(client.made_all for client in self.clients.values()))
+        until = self.heap.now + patience_s
+        self.heap.run(until, lambda: self._restless() or all(client.done() for client in self.clients.values()))
+        self.heap.run(self.heap.now + SETTLE_S, self._restless)
+
+    def _restless(self) -> bool:
+        """False. Raises RuntimeError beyond ``events_max``: a world that does not come to rest."""
+        if self.heap.pops > self.events_max:
+            raise RuntimeError(f"more than {self.events_max} events, the last at {self.heap.now:.1f} s")
+        return False
 
     def feed(self, machine: Machine, event: ev.AnyEvent) -> None:
         """The one way into a device."""
