@@ -13,7 +13,8 @@
 At the end of a run every work that was submitted has ended. This file alone looks into the core's parts.
 """
 
-from typing import Any, Callable, Dict, List, Set, Tuple, Type
+from collections import Counter
+from typing import Any, Callable, Dict, List, Tuple, Type
 
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
@@ -37,7 +38,7 @@ class Promises(Watcher):
     """``handled`` raises BrokenPromise."""
 
     def __init__(self) -> None:
-        self._grants: Set[Tuple[str, str, Key]] = set()
+        self._grants: "Counter[Tuple[str, str, Key]]" = Counter()
         self._ends: Dict[WorkId, Any] = {}
         self._seen: Dict[Type[Any], Callable[[Machine, Any], None]] = {ins.Send: self._sent, ins.Infer: self._infer}
 
@@ -52,7 +53,7 @@ class Promises(Watcher):
 
     def crashed(self, machine: Machine) -> None:
         """What it was cleared for is void. What it cleared others for is not: they may not know yet that it is dead."""
-        self._grants = {grant for grant in self._grants if grant[0] != machine.id}
+        self._grants = Counter({grant: n for grant, n in self._grants.items() if grant[0] != machine.id})
 
     def published(self, machine: Machine, result: ins.PublishResult) -> None:
         kept = machine.journal.kept.get(result.work)
@@ -86,7 +87,7 @@ class Promises(Watcher):
         if ms.decode(ms.encode(message)) != message:
             raise BrokenPromise("a message survives its encoding", repr(message))
         if isinstance(message, ms.Ctc):
-            self._grants.add((i.peer, machine.id, message.key))
+            self._grants[i.peer, machine.id, message.key] += 1
         elif isinstance(message, ms.Tensor):
             self._tensor(machine, i.peer, message.work.key, i.payload)
         elif isinstance(message, ms.Taken):
@@ -94,9 +95,9 @@ class Promises(Watcher):
 
     def _tensor(self, machine: Machine, peer: str, key: Key, payload: Any) -> None:
         grant = (machine.id, peer, key)
-        if grant not in self._grants:
+        if not self._grants[grant]:
             raise BrokenPromise("no tensor without a clearance", f"{machine.id} sends {_key(key)} to {peer}")
-        self._grants.discard(grant)
+        self._grants[grant] -= 1
         _its_own(machine.id, key, payload)
 
     def _taken(self, machine: Machine, key: Key) -> None:
