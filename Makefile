@@ -55,6 +55,7 @@ docs: $(VENV)/ready
 bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.hop
 	$(BIN)/python -m benchmarks.demo_ratios
+	$(BIN)/python -m benchmarks.as_if_alone
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

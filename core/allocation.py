@@ -49,6 +49,10 @@ class ModelSpec(msgspec.Struct, frozen=True):
     bytes: Tuple[int, ...]
     inputs: Tuple[Tuple[str, str, Tuple[int, ...]], ...] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.bytes) < 2 or min(self.bytes) < 0:
+            raise ValueError(f"model {self.id}: bytes needs one entry per unit and one for the output, none negative")
+
     @property
     def units(self) -> int:
         return len(self.bytes) - 1
@@ -64,6 +68,9 @@ class Resident(msgspec.Struct, frozen=True):
     digest: str = ""
     seconds: float = 0.0
     memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        Segment(self.model, self.first, self.stop)
 
     @property
     def segment(self) -> Segment:

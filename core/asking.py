@@ -36,23 +36,27 @@ class Asking:
         self._compute = compute
         self._room = room
         self._asks: Dict[Key, Ask] = {}
+        self._overdue = False
 
     def get(self, key: Key) -> Optional[Ask]:
         return self._asks.get(key)
 
-    def best(self, work: Waiting, model: str, nbytes: int) -> Optional[Candidate]:
-        """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked."""
-        candidates = list(self._here(work, model))
+    def best(self, work: Waiting, model: str, nbytes: int, not_here: bool = False) -> Optional[Candidate]:
+        """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked.
+        ``not_here``: this device is the last resort."""
+        candidates: List[Candidate] = []
+        if not not_here:
+            candidates.extend(self._here(work, model))
         if self._may_ask(work.urgency):
             candidates.extend(self._elsewhere(work, model, nbytes))
-        elif not candidates:
-            return None
+        if not candidates and not_here:
+            candidates.extend(self._here(work, model))
         return self._context.policy.pick(work, candidates, self._context.now) if candidates else None
 
     def ask(self, peer: str, rtc: Rtc) -> None:
         until = self._context.now + self._context.limits.ask_s + rtc.ready_in_s
         self._asks[rtc.key] = Ask(peer, rtc.urgency, until, granted=False)
-        self._peers.get(peer).promised[rtc.key] = (rtc.urgency, rtc.expected_s)
+        self._peers.promise(peer, rtc.key, rtc.urgency, rtc.expected_s)
         self._context.timers.set(until, self._expire, rtc.key)
         self._context.emit(Send(peer, rtc))
 
@@ -75,36 +79,38 @@ class Asking:
         ask = self._asks.get(key)
         if ask is None or ask.peer != peer:
             return False
-        del self._asks[key]
+        self._close(key)
         self._peers.avoid(peer, ask.urgency)
         return True
 
     def done(self, key: Key) -> None:
-        """The tensor has gone to who granted it."""
-        ask = self._asks.pop(key, None)
-        if ask is not None:
-            self._peers.get(ask.peer).promised.pop(key, None)
+        """The tensor has gone to who granted it, or is there already."""
+        if key in self._asks:
+            self._close(key)
 
     def withdraw(self, key: Key) -> None:
         """The work is placed otherwise, or has ended."""
-        ask = self._asks.pop(key, None)
-        if ask is not None:
-            self._peers.get(ask.peer).promised.pop(key, None)
+        if key in self._asks:
+            ask = self._close(key)
             self._context.emit(Send(ask.peer, Withdrawn(key)))
 
     def lost(self, peer: str) -> List[Key]:
         """The link to ``peer`` is down: the keys of the requests that went with it."""
         keys = [key for key, ask in self._asks.items() if ask.peer == peer]
         for key in keys:
-            del self._asks[key]
+            self._close(key)
         return keys
 
-    def in_the_air(self) -> int:
-        return len(self._asks)
+    def ungranted(self) -> List[Key]:
+        """The keys of requests in the air that nobody has cleared yet."""
+        return [key for key, ask in self._asks.items() if not ask.granted]
 
     def expired(self) -> List[Key]:
         """Requests whose time is up, each given back to its peer, which is then avoided for a moment."""
-        keys = [key for key, ask in self._asks.items() if ask.until <= self._context.now]
+        if not self._overdue:
+            return []
+        self._overdue, now = False, self._context.now
+        keys = [key for key, ask in self._asks.items() if ask.until <= now]
         for key in keys:
             ask = self._asks[key]
             self.withdraw(key)
@@ -112,23 +118,22 @@ class Asking:
             self._context.note("rtc_unanswered")
         return keys
 
+    def may_run_here(self, work: Waiting, model: str) -> bool:
+        return self._slots.ready_at(model, work.boundary) is not None and self._allows(work, self._context.device)
+
     def _here(self, work: Waiting, model: str) -> Iterator[Candidate]:
         segment = self._slots.ready_at(model, work.boundary)
         if segment is None or not self._allows(work, self._context.device):
             return
         if not work.continuing and not self._room.has_room(work.urgency, model, work.boundary):
             return
-        # A work that goes on where it is comes before others of its class: only more urgent ones delay it.
-        reported = self._room.backlog()
-        backlog = reported.above(work.urgency) if work.continuing else reported.ahead_of(work.urgency)
-        yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog)
+        backlog_s = self._room.ahead_s(work.urgency, work.continuing)
+        yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog_s)
 
     def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> Iterator[Candidate]:
-        for peer in self._peers.linked():
-            seconds = self._peers.can_run(peer, model, work.boundary, work.urgency)
-            if seconds is not None and self._allows(work, peer):
-                backlog = self._peers.backlog_s(peer, work.urgency)
-                yield Candidate(peer, self._peers.transfer_s(peer, nbytes), seconds, backlog)
+        for candidate in self._peers.candidates(model, work.boundary, work.urgency, nbytes):
+            if self._allows(work, candidate.device):
+                yield candidate
 
     def _allows(self, work: Waiting, device: str) -> bool:
         allocation = self._context.allocation
@@ -136,12 +141,22 @@ class Asking:
         return self._context.policy.may_take(work, device, self._context.device, routes)
 
     def _may_ask(self, urgency: float) -> bool:
-        unanswered = sum(not ask.granted and ask.urgency >= urgency for ask in self._asks.values())
+        unanswered = 0
+        for ask in self._asks.values():
+            if not ask.granted and ask.urgency >= urgency:
+                unanswered += 1
         return unanswered < self._context.limits.asks_max
 
     def _answered(self, peer: str, key: Key, backlog: Backlog) -> None:
-        self._peers.get(peer).promised.pop(key, None)
+        self._peers.settle(peer, key)
         self._peers.backlog_is(peer, backlog)
 
+    def _close(self, key: Key) -> Ask:
+        ask = self._asks.pop(key)
+        self._peers.settle(ask.peer, key)
+        self._context.timers.drop(self._expire, key)
+        return ask
+
     def _expire(self, key: Key) -> None:
-        """Only a reason to wake: ``expired`` does the work, in the round that follows every event."""
+        """``expired`` does the work, in the round that follows every event."""
+        self._overdue = True

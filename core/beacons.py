@@ -19,51 +19,58 @@ class Beacons:
         self._room = room
         self._told: Optional[Beacon] = None
         self._told_at = float("-inf")
+        self._told_here = -1
+        self._told_layout = -1
         self._published_at = float("-inf")
-        self._armed_for = float("-inf")
+        self._armed = False
 
     def tell(self, peer: str) -> None:
         """A link has just come up: everything, at once."""
         self._context.emit(Send(peer, self._beacon()))
 
+    def drained(self) -> None:
+        """Whether we drain has changed: worth telling at once."""
+        self._told_layout = -1
+
     def tell_if_changed(self) -> None:
         now, limits = self._context.now, self._context.limits
-        beacon = self._beacon()
-        if self._worth_telling(beacon) or now >= self._told_at + limits.beacon_max_s:
-            if now >= self._told_at + limits.beacon_min_s:
+        changed = self._told_here != self._context.here or self._told_layout != self._slots.layout
+        if now >= self._told_at + limits.beacon_max_s:
+            self._tell_all(self._beacon())
+        elif changed and now >= self._told_at + limits.beacon_min_s:
+            beacon = self._beacon()
+            if self._told_layout != self._slots.layout or self._differs(beacon.backlog):
                 self._tell_all(beacon)
             else:
-                self._wake(self._told_at + limits.beacon_min_s)
-        self._wake(self._told_at + limits.beacon_max_s)
+                self._told_here = self._context.here
+        elif changed and not self._armed:
+            self._armed = True
+            self._context.timers.set(self._told_at + limits.beacon_min_s, self._look_again)
 
     def _tell_all(self, beacon: Beacon) -> None:
-        now = self._context.now
+        now, limits = self._context.now, self._context.limits
         self._told, self._told_at = beacon, now
+        self._told_here, self._told_layout = self._context.here, self._slots.layout
         for peer in self._peers.linked():
             self._context.emit(Send(peer, beacon))
-        if now >= self._published_at + self._context.limits.beacon_max_s:
+        if now >= self._published_at + limits.beacon_max_s:
             self._published_at = now
             self._context.emit(PublishBeacon(beacon))
+        self._context.timers.set(now + limits.beacon_max_s, self._in_any_case)
 
     def _beacon(self) -> Beacon:
         return Beacon(self._context.device, self._slots.ready(), self._room.backlog(), self._context.draining)
 
-    def _worth_telling(self, beacon: Beacon) -> bool:
-        told = self._told
-        if told is None or told.draining != beacon.draining:
-            return True
-        if [(s.model, s.first, s.stop) for s in told.ready] != [(s.model, s.first, s.stop) for s in beacon.ready]:
-            return True
-        return self._differs(told.backlog, beacon.backlog)
-
-    def _differs(self, told: Backlog, present: Backlog) -> bool:
+    def _differs(self, present: Backlog) -> bool:
         """Against what a listener believes by now: reported backlogs shrink as time goes by."""
+        told = self._told.backlog if self._told is not None else Backlog()
         elapsed = self._context.now - self._told_at
         classes = {entry.urgency for entry in told.classes + present.classes} | {float("inf")}
         believed = (max(0.0, told.ahead_of(klass) - elapsed) - present.ahead_of(klass) for klass in classes)
         return any(abs(error) > self._context.limits.beacon_change_s for error in believed)
 
-    def _wake(self, at: float) -> None:
-        if at > self._context.now and (self._armed_for <= self._context.now or at < self._armed_for):
-            self._armed_for = at
-            self._context.timers.set(at, lambda _: None)
+    def _look_again(self, _: None) -> None:
+        self._armed = False
+
+    def _in_any_case(self, _: None) -> None:
+        """Only a reason to wake: listeners take a silent device's word for old."""

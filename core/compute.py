@@ -13,6 +13,7 @@ from pamdi.core.instructions import Infer
 from pamdi.core.policy import Waiting
 from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
+from pamdi.core.tally import Tally
 from pamdi.core.work import Key
 
 
@@ -40,19 +41,37 @@ class Compute:
         self._klass = klass
         self._outputs_full = outputs_full
         self._queue: Dict[Key, Held] = {}
+        self.tally = Tally(slots)
         self.running: Optional[Held] = None
         self.segment: Optional[Segment] = None
         self.started_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._queue)
 
     def queued(self) -> List[Held]:
         return list(self._queue.values())
 
     def enqueue(self, held: Held) -> None:
-        held.place = "queued"
+        self._holdings.move(held, "queued")
         self._queue[held.key] = held
+        held.klass = self._klass(held)
+        self.tally.add(held.klass, held.model, held.key.boundary)
+        self._context.here += 1
 
     def drop(self, held: Held) -> None:
-        self._queue.pop(held.key, None)
+        if self._queue.get(held.key) is held:
+            self._take_out(held)
+
+    def reclass(self) -> None:
+        """Classes may have changed: a work has become too old, or the policy is another."""
+        for held in self._queue.values():
+            self.tally.remove(held.klass, held.model, held.key.boundary)
+            held.klass = self._klass(held)
+            self.tally.add(held.klass, held.model, held.key.boundary)
+        if self.running is not None:
+            self.running.klass = self._klass(self.running)
+        self._context.here += 1
 
     def idle(self) -> bool:
         return self.running is None and not self._queue
@@ -62,16 +81,21 @@ class Compute:
         if self.running is not None or not self._queue:
             return None
         now, rank = self._context.now, self._context.policy.rank
-        order = sorted(self._queue.values(), key=lambda held: (rank(waiting(held, self._klass(held)), now), held.key))
-        for held in order:
+        able = []
+        for held in self._queue.values():
             segment = self._slots.can_still_run(held.model, held.key.boundary)
-            if segment is not None and not self._outputs_full(held, segment):
+            if segment is not None:
+                able.append((rank(waiting(held, held.klass), now), held.key, held, segment))
+        able.sort(key=lambda entry: entry[:2])
+        for _, _, held, segment in able:
+            if not self._outputs_full(held, segment):
                 self._start(held, segment)
                 return held
         return None
 
     def finish(self) -> Optional[Held]:
         held, self.running, self.segment = self.running, None, None
+        self._context.here += 1
         return held
 
     def stranded(self) -> List[Held]:
@@ -91,7 +115,12 @@ class Compute:
         return max(0.0, self._slots.seconds(self.segment) - (self._context.now - self.started_at))
 
     def _start(self, held: Held, segment: Segment) -> None:
-        del self._queue[held.key]
-        held.place = "running"
+        self._take_out(held)
+        self._holdings.move(held, "running")
         self.running, self.segment, self.started_at = held, segment, self._context.now
-        self._context.emit(Infer(held.key, segment, held.payload, self._klass(held)))
+        self._context.emit(Infer(held.key, segment, held.payload, held.klass))
+
+    def _take_out(self, held: Held) -> None:
+        del self._queue[held.key]
+        self.tally.remove(held.klass, held.model, held.key.boundary)
+        self._context.here += 1

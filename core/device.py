@@ -9,21 +9,24 @@ executor is given its next segment, empty draining slots go, and neighbours hear
 work that has just arrived is placed before a lower one can be started.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Type, Union
+from typing import Any, Callable, Dict, List, Optional, Type
 
 from pamdi.core import events as ev
 from pamdi.core import messages as ms
 from pamdi.core.beacons import Beacons
 from pamdi.core.context import Context
+from pamdi.core.errors import ConfigError
 from pamdi.core.head import Admitted, Head
 from pamdi.core.holdings import Holdings
 from pamdi.core.hops import Hops
 from pamdi.core.instructions import AnyInstruction, Send, SetNeighbours, Stopped
 from pamdi.core.limits import Limits
+from pamdi.core.losses import Losses
 from pamdi.core.peers import Peers
+from pamdi.core.placing import Placing
+from pamdi.core.plausible import complaint
 from pamdi.core.remembered import Remembered
 from pamdi.core.replay import Replay
-from pamdi.core.room import Klass
 from pamdi.core.slots import Slots
 
 
@@ -36,12 +39,14 @@ class Device:
         self.remembered = Remembered(self.context)
         self.slots = Slots(self.context)
         self.peers = Peers(self.context)
-        klass = Klass(self.context)
-        self.hops = Hops(self.context, self.holdings, self.remembered, self.slots, self.peers, klass)
+        self.placing = Placing(self.context, self.holdings, self.slots, self.peers)
+        self.hops = Hops(self.context, self.holdings, self.remembered, self.slots, self.peers, self.placing)
+        self.losses = Losses(self.context, self.holdings, self.slots, self.peers, self.placing, self.hops)
         self.replay = Replay(self.context, self.holdings, self.peers)
-        self.head = Head(self.context, self.hops, self.peers, self.replay.watch)
+        self.head = Head(self.context, self.hops, self.peers, self.replay.watch, self.replay.ended)
         self.replay.head = self.head
         self.beacons = Beacons(self.context, self.slots, self.peers, self.hops.room)
+        self._layout = 0
         self._stop_at: Optional[float] = None
         self._stopped = False
         self._on_event = self._event_handlers()
@@ -62,18 +67,21 @@ class Device:
         return self.context.timers.next_at()
 
     def _settle(self) -> None:
-        hops = self.hops
-        for held in hops.compute.stranded():
-            hops.compute.drop(held)
-            hops.seek(held)
-        hops.place_all()
-        started = hops.compute.start_next()
-        hops.room.grant_parked()
-        if started is not None and hops.compute.segment is not None:
-            hops.ask_early(started, hops.compute.segment)
-        self.slots.unload_idle(hops.compute.in_use())
+        """What follows from the event. Each step looks only at what may have changed since it last looked."""
+        placing, slots = self.placing, self.slots
+        if self._layout != slots.layout:
+            self._layout = slots.layout
+            placing.layout_changed()
+        placing.place_all()
+        started = placing.compute.start_next()
+        placing.room.grant_parked()
+        if started is not None and placing.compute.segment is not None:
+            placing.ask_early(started, placing.compute.segment)
+        if slots.draining():
+            slots.unload_idle(placing.compute.in_use())
         self.beacons.tell_if_changed()
-        self._stop_if_drained()
+        if self._stop_at is not None:
+            self._stop_if_drained()
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -94,7 +102,7 @@ class Device:
             ev.EngineFailed: lambda e: slots.failed(e.segment, e.reason),
             ev.EngineUnloaded: lambda e: slots.unloaded(e.segment),
             ev.Inferred: hops.inferred,
-            ev.InferenceFailed: lambda e: hops.inference_failed(e.detail),
+            ev.InferenceFailed: hops.inference_failed,
             ev.AllocationReceived: self._allocation,
             ev.DrainAsked: self._drain,
             ev.StopAsked: self._stop,
@@ -102,66 +110,96 @@ class Device:
         }
 
     def _received(self, event: ev.Received) -> None:
-        self._on_message[type(event.message)](event, event.message)
+        message = event.message
+        wrong = complaint(message, self.context.limits.promise_s_max)
+        if not wrong and isinstance(message, ms.Tensor) and event.payload is None:
+            wrong = "a tensor without its data"
+        if wrong or not 0.0 <= event.transit_s < float("inf") or event.nbytes < 0:
+            self._malformed(event, wrong or "impossible measures of its way here")
+        else:
+            self._on_message[type(message)](event, message)
+
+    def _malformed(self, event: ev.Received, wrong: str) -> None:
+        """Counted and dropped; who waits for a word gets it."""
+        message = event.message
+        self.context.note("messages_malformed", f"{event.peer} sent a {type(message).__name__} with {wrong}")
+        if isinstance(message, ms.Rtc):
+            self.context.emit(Send(event.peer, ms.Refusal(message.key, "malformed")))
+        elif isinstance(message, ms.Tensor):
+            self.context.emit(Send(event.peer, ms.Refusal(message.work.key, "malformed")))
 
     def _link_up(self, event: ev.LinkUp) -> None:
         peer = event.peer
         if self.peers.is_up(peer):
             self._link_down(ev.LinkDown(peer))
         if self.peers.link_up(peer, event.instance):
-            self.hops.hand_on_again(peer)
+            self._died(peer)
         keys = self.remembered.from_peer(peer)
-        held = tuple(key for key, passed in keys if not passed and not self.remembered.has_ended(key.work))
-        self.context.emit(Send(peer, ms.Holding(held)))
-        for key, passed in keys:
-            if passed and not self.remembered.has_ended(key.work):
+        for key, passed in keys:  # before the list of what is held, which is taken to mean that the rest is lost
+            if passed:
                 self.context.emit(Send(peer, ms.PassedOn(key)))
+        self.context.emit(Send(peer, ms.Holding(tuple(key for key, passed in keys if not passed))))
         self.beacons.tell(peer)
-        self.hops.answers_again(peer)
+        self.losses.answers_again(peer)
 
     def _link_down(self, event: ev.LinkDown) -> None:
         self.peers.link_down(event.peer)
-        self.hops.link_lost(event.peer)
-        if self.peers.is_dead(event.peer):
-            self.hops.hand_on_again(event.peer)
+        self.losses.link_lost(event.peer)
+        self.context.timers.set(self.context.now + self.context.limits.dead_s, self._verdict, event.peer)
+        self._verdict(event.peer)
 
     def _peer_state(self, event: ev.PeerState) -> None:
-        self.peers.get(event.peer).state = event.state
-        if self.peers.is_dead(event.peer):
-            self.hops.hand_on_again(event.peer)
+        self.peers.said(event.peer, event.state)
+        self._verdict(event.peer)
+
+    def _verdict(self, peer: str) -> None:
+        if self.peers.is_dead(peer):
+            self._died(peer)
+
+    def _died(self, peer: str) -> None:
+        """What ``peer`` had is lost: our copies go elsewhere, and our open works are asked for."""
+        self.losses.hand_on_again(peer)
+        self.replay.device_died()
 
     def _allocation(self, event: ev.AllocationReceived) -> None:
         allocation, present = event.allocation, self.context.allocation
         if present is not None and allocation.epoch < present.epoch:
             self.context.note("allocations_stale", f"epoch {allocation.epoch} is older than ours, {present.epoch}")
             return
-        self.context.obey(allocation)
+        try:
+            self.context.obey(allocation)
+        except ConfigError as error:
+            self.context.note("allocations_unusable", f"epoch {allocation.epoch}: {error}")
+            return
+        self.placing.policy_changed()
         self.peers.set_neighbours(allocation.neighbours)
         self.context.emit(SetNeighbours(allocation.neighbours))
         self.slots.obey(allocation.epoch, allocation.segments)
 
     def _drain(self, event: ev.DrainAsked) -> None:
         self.context.draining = event.on or self.context.stopping
-        if self.context.draining:
-            for held in self.hops.compute.queued():
-                self.hops.compute.drop(held)
-                self.hops.seek(held)
+        self.context.here += 1
+        self.beacons.drained()
+        self.placing.layout_changed()
         self.slots.publish()
 
     def _stop(self, event: ev.StopAsked) -> None:
         self.context.stopping = True
         self._drain(ev.DrainAsked())
         self._stop_at = self.context.now + event.within_s
-        self.context.timers.set(self._stop_at, lambda _: None)
+        self.context.timers.set(self._stop_at, self._out_of_time)
 
     def _stop_if_drained(self) -> None:
         if self._stop_at is None or self._stopped:
             return
-        left = self.head.open_count() + self.holdings.active()
+        left = self.head.open_count() + self.holdings.unfinished()
         if left == 0 or self.context.now >= self._stop_at:
             self._stopped = True
             self.head.flush_finished(force=True)
             self.context.emit(Stopped(left))
+
+    def _out_of_time(self, _: None) -> None:
+        """Only a reason to wake: what is left is left to the journal, and to others."""
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -172,7 +210,7 @@ class Device:
             ms.Rtc: self._rtc,
             ms.Ctc: self._ctc,
             ms.Refusal: self._refusal,
-            ms.Revoked: self._refusal,
+            ms.Revoked: self._revoked,
             ms.Withdrawn: lambda e, m: hops.room.withdrawn(e.peer, m.key),
             ms.Tensor: hops.tensor,
             ms.Taken: lambda e, m: hops.taken(e.peer, m.key),
@@ -181,7 +219,7 @@ class Device:
             ms.Finished: lambda e, m: hops.ended(m.works),
             ms.Where: self._where,
             ms.Here: lambda e, m: self.replay.heard(e.peer, m),
-            ms.Holding: lambda e, m: hops.hand_on_again(e.peer, frozenset(m.keys)),
+            ms.Holding: self._holding,
         }
 
     def _beacon(self, event: ev.Received, beacon: ms.Beacon) -> None:
@@ -196,9 +234,16 @@ class Device:
         if self.hops.asking.granted(event.peer, ctc.key, ctc.for_s, ctc.backlog):
             self.hops.cleared(event.peer, ctc.key)
 
-    def _refusal(self, event: ev.Received, refusal: Union[ms.Refusal, ms.Revoked]) -> None:
-        self.hops.asking.refused(event.peer, refusal.key, refusal.backlog)
-        self.hops.refused(event.peer, refusal.key)
+    def _refusal(self, event: ev.Received, refusal: ms.Refusal) -> None:
+        if self.hops.asking.refused(event.peer, refusal.key, refusal.backlog):
+            self.placing.back_to_seeking(refusal.key)
+        else:
+            self.hops.refused(event.peer, refusal.key)
+
+    def _revoked(self, event: ev.Received, revoked: ms.Revoked) -> None:
+        """A tensor that has gone all the same gets an answer of its own."""
+        if self.hops.asking.refused(event.peer, revoked.key, revoked.backlog):
+            self.placing.back_to_seeking(revoked.key)
 
     def _answer(self, event: ev.Received, answer: ms.Answer) -> None:
         self.head.answered(answer.work, event.payload, event.nbytes, answer.error, "", event.peer)
@@ -206,6 +251,13 @@ class Device:
     def _where(self, event: ev.Received, where: ms.Where) -> None:
         holding = self.replay.holds(where.work, where.attempt)
         self.context.emit(Send(event.peer, ms.Here(where.work, where.attempt, holding)))
+        self.losses.answers_again(event.peer, where.work)
+
+    def _holding(self, event: ev.Received, holding: ms.Holding) -> None:
+        self.losses.hand_on_again(event.peer, frozenset(holding.keys))
+        ended = sorted({key.work for key in holding.keys if self.remembered.has_ended(key.work)})
+        if ended:
+            self.context.emit(Send(event.peer, ms.Finished(tuple(ended))))
 
 
 __all__ = ["Admitted", "Device"]

@@ -8,7 +8,7 @@ Overload is met here and only here, by refusing: per source, over all sources, a
 answer counted in. Full means refusing, never forgetting.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
@@ -27,13 +27,17 @@ from pamdi.core.peers import Peers
 from pamdi.core.work import Key, Visit, Work, WorkId
 from pamdi.core.work_life import WORK
 
+_REASONS = frozenset(reason.value for reason in Reason)
+
 
 class Admitted:
-    """A work at its head, from submission until it is forgotten. Instants in the caller's clock."""
+    """A work at its head, from submission until it is forgotten. Instants in the caller's clock.
+    ``attempt_restored``: the attempt it was at when this life of the head began; earlier ones are not held against
+    its devices. ``tell``: who should hear that it has ended."""
 
     __slots__ = (
-        "attempt", "born", "detail", "digest", "due", "gamma", "latency_s", "nbytes", "path", "payload", "reason",
-        "retried", "state", "status", "tell", "urgency", "work",
+        "attempt", "attempt_restored", "born", "cancelled", "detail", "digest", "due", "gamma", "latency_s", "nbytes",
+        "path", "payload", "reason", "retried", "state", "status", "tell", "work",
     )  # fmt: skip
 
     def __init__(self, work: WorkId, digest: str, payload: Any, nbytes: int, born: float) -> None:
@@ -45,26 +49,40 @@ class Admitted:
         self.state = WORK.initial
         self.gamma: Optional[float] = None
         self.due: Optional[float] = None
-        self.urgency = 1.0
-        self.attempt = 0
+        self.cancelled = False
+        self.attempt = self.attempt_restored = 0
         self.retried = 0
         self.status = self.reason = self.detail = ""
         self.latency_s = 0.0
         self.path: Tuple[Visit, ...] = ()
-        self.tell: List[str] = []
+        self.tell: Set[str] = set()
+
+    @property
+    def losses(self) -> int:
+        """How often it was started anew in this life of its head."""
+        return self.attempt - self.attempt_restored
 
     def step(self, event: str) -> None:
         self.state = WORK.step(self.state, event)
 
 
 class Head:
-    def __init__(self, context: Context, hops: Hops, peers: Peers, on_open: Callable[[Admitted], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        hops: Hops,
+        peers: Peers,
+        on_open: Callable[[Admitted], None],
+        on_end: Callable[[WorkId], None],
+    ) -> None:
         self._context = context
         self._hops = hops
         self._peers = peers
         self._on_open = on_open
+        self._on_end = on_end
         self._works: Dict[WorkId, Admitted] = {}
         self._open: Dict[str, int] = {}
+        self._open_all = 0
         self._bytes = 0
         self._finished: List[WorkId] = []
         self.mean_latency_s = 0.0
@@ -87,7 +105,6 @@ class Head:
         admitted.gamma = event.gamma
         deadline_s = event.deadline_s if event.deadline_s is not None else source.deadline_s
         admitted.due = None if deadline_s is None else now + deadline_s
-        admitted.urgency = source.urgency(event.gamma)
         self._keep(admitted)
         durable = source.durability == "disk"
         self._context.emit(
@@ -104,7 +121,10 @@ class Head:
             return
         self._say(admitted, "admitted")
         self._context.note("works_admitted")
-        self.start(admitted)
+        if admitted.cancelled:
+            self.give_up(admitted, Reason.CANCELLED, "cancelled by request")
+        else:
+            self.start(admitted)
 
     def journal_refused(self, work: WorkId, final: bool, detail: str) -> None:
         admitted = self._works.get(work)
@@ -115,6 +135,7 @@ class Head:
             self._context.note("journal_failures", f"the end of {work} is published but not on record: {detail}")
             self._publish_end(admitted)
         else:
+            self._no_longer_open(admitted)
             self._drop(admitted)
             self._refuse(work, Reason.JOURNAL_FULL, detail)
 
@@ -123,7 +144,7 @@ class Head:
         if admitted is None:
             self._context.note("cancels_of_unknown")
         elif admitted.state == "admitting":
-            self._context.timers.set(self._context.now, self._cancel_later, work)
+            admitted.cancelled = True  # once its input is in the journal, so that the end has a beginning
         else:
             self.give_up(admitted, Reason.CANCELLED, "cancelled by request")
 
@@ -133,18 +154,22 @@ class Head:
         self, work: Work, payload: Any, nbytes: int, error: str = "", detail: str = "", peer: str = ""
     ) -> None:
         """An answer (or why there is none) from this device or from ``peer``. The first one counts."""
+        if payload is None and not error:
+            self._context.note("messages_malformed", f"an answer of {peer or 'this device'} for {work.key} is empty")
+            return
         admitted = self._works.get(work.key.work)
         if admitted is None or admitted.state in ("ended", "delivered"):
             if peer:
                 self._context.emit(Send(peer, Finished((work.key.work,))))
             return
         if peer:
-            admitted.tell.append(peer)
+            admitted.tell.add(peer)
         if admitted.state != "open":
             return
-        admitted.retried = work.resent
+        admitted.retried = max(0, work.resent - admitted.losses)
         if error:
-            self.give_up(admitted, Reason(error), detail or f"given up after {work.resent} losses", work.path)
+            reason = Reason(error) if error in _REASONS else Reason.NO_ROUTE
+            self.give_up(admitted, reason, detail or f"given up after {work.resent} losses", work.path)
             return
         admitted.step("answered")
         latency_s = self._context.now - admitted.born
@@ -165,6 +190,7 @@ class Head:
     def flush_finished(self, force: bool = False) -> None:
         """Tell the fleet which works have ended, in batches: it frees what is still kept of them."""
         if self._finished and (force or len(self._finished) >= self._context.limits.finished_batch):
+            self._context.timers.drop(self._flush_in_time)
             batch, self._finished = tuple(self._finished), []
             for peer in self._peers.linked():
                 self._context.emit(Send(peer, Finished(batch)))
@@ -186,7 +212,8 @@ class Head:
             left = None if admitted.due is None else admitted.due - now
             key = Key(admitted.work.source, admitted.work.id, admitted.attempt, 0, 0)
             work = Work(
-                key, source.model, self._context.device, admitted.urgency, now - admitted.born, left, source.age_s_max
+                key, source.model, self._context.device, source.urgency(admitted.gamma), now - admitted.born, left,
+                source.age_s_max, resent=admitted.losses,
             )  # fmt: skip
             self._hops.begin(work, admitted.payload, admitted.nbytes)
         if admitted.due is not None:
@@ -202,11 +229,9 @@ class Head:
     def get(self, work: WorkId) -> Optional[Admitted]:
         return self._works.get(work)
 
-    def open_works(self) -> List[Admitted]:
-        return [admitted for admitted in self._works.values() if admitted.state in ("admitting", "open", "ending")]
-
     def open_count(self) -> int:
-        return sum(self._open.values())
+        """Works that have been let in and have no end yet."""
+        return self._open_all
 
     # -- inside --------------------------------------------------------------------------------------------------
 
@@ -216,9 +241,13 @@ class Head:
             return Reason.STOPPING, f"{self._context.device} is draining: submit again in a while"
         if source is None or source.device != self._context.device:
             return Reason.UNKNOWN_SOURCE, f"{event.work.source} is not a source of {self._context.device}"
+        if event.gamma is not None and not event.gamma > 0:
+            return Reason.BAD_INPUT, f"gamma is {event.gamma:g}: it must be positive"
+        if event.deadline_s is not None and event.deadline_s != event.deadline_s:
+            return Reason.BAD_INPUT, "deadline_s is not a number"
         if event.nbytes > limits.submit_bytes_max:
             return Reason.TOO_LARGE, f"{event.nbytes} bytes; the limit is {limits.submit_bytes_max}"
-        if self._open.get(source.id, 0) >= source.queue_works_max or self.open_count() >= limits.open_works_max:
+        if self._open.get(source.id, 0) >= source.queue_works_max or self._open_all >= limits.open_works_max:
             return Reason.OVERLOADED, f"{self._open.get(source.id, 0)} works of {source.id} are open"
         model = self._context.models.get(source.model)
         answer_bytes = model.bytes[-1] if model is not None else 0
@@ -249,13 +278,19 @@ class Head:
     def _keep(self, admitted: Admitted) -> None:
         self._works[admitted.work] = admitted
         self._open[admitted.work.source] = self._open.get(admitted.work.source, 0) + 1
+        self._open_all += 1
         self._bytes += admitted.nbytes
 
     def _drop(self, admitted: Admitted) -> None:
         del self._works[admitted.work]
         self._bytes -= admitted.nbytes
-        if admitted.state in ("refused", "admitting", "open"):
-            self._open[admitted.work.source] -= 1
+        self._hops.forget_end(admitted.work)
+
+    def _no_longer_open(self, admitted: Admitted) -> None:
+        self._open_all -= 1
+        left = self._open.pop(admitted.work.source) - 1
+        if left:
+            self._open[admitted.work.source] = left
 
     def _end(
         self,
@@ -271,7 +306,9 @@ class Head:
         admitted.latency_s = self._context.now - admitted.born
         self._bytes += nbytes - admitted.nbytes
         admitted.payload, admitted.nbytes = payload, nbytes
-        self._open[admitted.work.source] -= 1
+        self._no_longer_open(admitted)
+        self._context.timers.drop(self._deadline, admitted.work)
+        self._on_end(admitted.work)
         self._hops.ended((admitted.work,))
         source = self._context.sources.get(admitted.work.source)
         durable = source is not None and source.durability == "disk"
@@ -284,19 +321,19 @@ class Head:
     def _publish_end(self, admitted: Admitted) -> None:
         self._say_end(admitted, acknowledge=True)
         self._context.note(f"works_{admitted.status}")
-        for peer in admitted.tell:
+        for peer in sorted(admitted.tell):
             self._context.emit(Send(peer, Finished((admitted.work,))))
-        admitted.tell = []
+        admitted.tell = set()
         if not self._finished:
             at = self._context.now + self._context.limits.finished_every_s
-            self._context.timers.set(at, lambda _: self.flush_finished(force=True))
+            self._context.timers.set(at, self._flush_in_time)
         self._finished.append(admitted.work)
         self.flush_finished()
         at = self._context.now + self._context.limits.answer_memory_s
         self._context.timers.set(at, self._expire, admitted.work)
 
     def _say(self, admitted: Admitted, status: str) -> None:
-        self._context.emit(PublishResult(admitted.work, status, urgency=admitted.urgency))
+        self._context.emit(PublishResult(admitted.work, status, urgency=self._urgency(admitted)))
 
     def _say_end(self, admitted: Admitted, acknowledge: bool) -> None:
         self._context.emit(
@@ -309,7 +346,7 @@ class Head:
                 admitted.path,
                 admitted.payload,
                 None,
-                admitted.urgency,
+                self._urgency(admitted),
                 acknowledge,
                 admitted.attempt,
                 admitted.retried,
@@ -329,20 +366,20 @@ class Head:
         if admitted is not None and admitted.due is not None and self._context.now >= admitted.due:
             self.give_up(admitted, Reason.DEADLINE, f"not answered within {admitted.due - admitted.born:.3f} s")
 
-    def _cancel_later(self, work: WorkId) -> None:
-        """A cancel that came while the input was on its way into the journal waits for that."""
-        admitted = self._works.get(work)
-        if admitted is not None and admitted.state == "admitting":
-            self._context.timers.set(self._context.now + 0.01, self._cancel_later, work)
-        elif admitted is not None:
-            self.give_up(admitted, Reason.CANCELLED, "cancelled by request")
+    def _flush_in_time(self, _: None) -> None:
+        self.flush_finished(force=True)
+
+    def _urgency(self, admitted: Admitted) -> float:
+        """As its source says now: after a restart a work may be older than the allocation that names its source."""
+        source = self._context.sources.get(admitted.work.source)
+        return source.urgency(admitted.gamma) if source is not None else 1.0
 
     def _restore_open(self, record: OpenRecord) -> None:
         now = self._context.now
         admitted = Admitted(record.work, record.digest, record.payload, record.nbytes, now - record.age_s)
         admitted.gamma = record.gamma
         admitted.due = None if record.left_s is None else now + record.left_s
-        admitted.attempt = record.attempt
+        admitted.attempt = admitted.attempt_restored = record.attempt
         self._keep(admitted)
         admitted.step("journaled")
         self._context.note("works_restored")
@@ -362,5 +399,5 @@ class Head:
         self._hops.ended((admitted.work,))
         if not record.delivered:
             self._say_end(admitted, acknowledge=True)
-        at = max(now, now - record.age_s + self._context.limits.answer_memory_s)
+        at = max(now, now - record.age_s + self._context.limits.answer_memory_s)  # the age since its end
         self._context.timers.set(at, self._expire, admitted.work)

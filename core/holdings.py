@@ -8,19 +8,25 @@ A :class:`Held` is one work at one boundary. Its place says who must act next:
     running    is in the executor
     sent       its tensor is on the way to ``peer``, not yet taken
     backup     ``peer`` has taken it; kept until it is passed on
-    answering  its answer is on the way to the head
+    answering  its answer is on the way to the head, kept until the head says that the work has ended
+
+The last two are *kept* for somebody else's sake: bounded in bytes together, the oldest goes first, because the
+head's input is the guarantee. ``Holdings.move`` is the only way from place to place, so that what is counted by place
+stays true.
 
 A device that takes a work owes its sender one PassedOn; ``upstream`` remembers to whom and under which key, through
 all segments that run here.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections import OrderedDict
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.work import Key, Visit, Work, WorkId
 
-# Places in which a work still needs this device; the others only keep a copy for somebody else's sake.
+# Places in which a work still needs this device's decisions.
 ACTIVE = frozenset({"seeking", "asking", "queued", "running"})
+KEPT = frozenset({"backup", "answering"})
 
 
 class Upstream(NamedTuple):
@@ -32,11 +38,12 @@ class Upstream(NamedTuple):
 
 class Held:
     """One work here. Instants are in the caller's clock (``since``: in this place; ``arrived``: ready for its
-    next segment); sizes in bytes."""
+    next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device. ``klass``: the class
+    in which it was queued here."""
 
     __slots__ = (
-        "age_s_max", "arrived", "born", "continuing", "due", "error", "head", "key", "model", "nbytes", "path",
-        "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
+        "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
+        "nbytes", "path", "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
@@ -58,6 +65,8 @@ class Held:
         self.transfer_s = 0.0
         self.upstream: Optional[Upstream] = None
         self.continuing = False
+        self.failed_here = False
+        self.klass = work.urgency
         self.error = ""
 
     def header(self, now: float) -> Work:
@@ -69,13 +78,17 @@ class Held:
 
 
 class Holdings:
-    """All of them, by key and by work. Bounded by those who add: admission, reservations, backups."""
+    """All of them, by key and by work. Bounded by those who add: admission, reservations, what may be kept."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._by_key: Dict[Key, Held] = {}
         self._by_work: Dict[WorkId, Set[Key]] = {}
-        self.backup_bytes = 0
+        self._kept: "OrderedDict[Key, Held]" = OrderedDict()
+        self._sent_bytes: Dict[str, int] = {}
+        self.kept_bytes = 0
+        self.watch: Callable[[Held], None] = lambda held: None  # called when one has come or moved
+        self.unwatch: Callable[[Held], None] = lambda held: None
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -87,51 +100,81 @@ class Holdings:
         return self._by_key.get(key)
 
     def of(self, work: WorkId) -> List[Held]:
-        return [self._by_key[key] for key in sorted(self._by_work.get(work, ()))]
+        keys = self._by_work.get(work)
+        return [self._by_key[key] for key in sorted(keys)] if keys else []
 
-    def all(self) -> Iterator[Held]:
-        return iter(list(self._by_key.values()))
+    def all(self) -> List[Held]:
+        return list(self._by_key.values())
 
-    def active(self) -> int:
-        return sum(held.place in ACTIVE or held.place in ("sent", "answering") for held in self._by_key.values())
+    def with_peer(self, peer: str, place: str) -> List[Held]:
+        return [held for held in self._by_key.values() if held.place == place and held.peer == peer]
+
+    def unfinished(self) -> int:
+        """How many are here for more than somebody else's safety: a device that stops waits for these."""
+        return sum(held.place != "backup" for held in self._by_key.values())
+
+    def sent_bytes(self, peer: str) -> int:
+        """Bytes that are on the way to ``peer`` and not yet taken there."""
+        return self._sent_bytes.get(peer, 0)
 
     def add(self, held: Held) -> None:
+        self._index(held)
+        self._enter(held)
+        self.watch(held)
+
+    def remove(self, held: Held) -> None:
+        self.unwatch(held)
+        self._leave(held)
+        self._unindex(held)
+
+    def rekey(self, held: Held, key: Key) -> None:
+        """The work has moved to another boundary while it stayed here."""
+        self._leave(held)
+        self._unindex(held)
+        held.key = key
+        self._index(held)
+        self._enter(held)
+
+    def move(self, held: Held, place: str, peer: str = "") -> None:
+        """``held`` is in ``place`` from now on, ``peer`` being the other party, if there is one."""
+        self._leave(held)
+        held.place, held.peer, held.since = place, peer, self._context.now
+        self._enter(held)
+        self.watch(held)
+
+    def trim(self) -> List[Held]:
+        """Let go of the longest kept until the rest is within ``backup_bytes_max``. Returns those that went."""
+        dropped: List[Held] = []
+        while self.kept_bytes > self._context.limits.backup_bytes_max:
+            dropped.append(next(iter(self._kept.values())))
+            self.remove(dropped[-1])
+        return dropped
+
+    def _index(self, held: Held) -> None:
         assert held.key not in self._by_key, held.key
         self._by_key[held.key] = held
         self._by_work.setdefault(held.key.work, set()).add(held.key)
 
-    def remove(self, held: Held) -> None:
-        if held.place == "backup":
-            self.backup_bytes -= held.nbytes
+    def _unindex(self, held: Held) -> None:
         del self._by_key[held.key]
-        keys = self._by_work[held.key.work]
+        work = held.key.work
+        keys = self._by_work[work]
         keys.discard(held.key)
         if not keys:
-            del self._by_work[held.key.work]
+            del self._by_work[work]
 
-    def rekey(self, held: Held, key: Key) -> None:
-        """The work has moved to another boundary while it stayed here."""
-        self.remove(held)
-        held.key = key
-        self.add(held)
+    def _enter(self, held: Held) -> None:
+        if held.place in KEPT:
+            self._kept[held.key] = held
+            self.kept_bytes += held.nbytes
+        elif held.place == "sent":
+            self._sent_bytes[held.peer] = self._sent_bytes.get(held.peer, 0) + held.nbytes
 
-    def keep_as_backup(self, held: Held) -> List[Held]:
-        """``held`` was taken by its peer: keep it, and return what must go to stay within the bound, oldest first."""
-        held.place = "backup"
-        held.since = self._context.now
-        self.backup_bytes += held.nbytes
-        dropped: List[Held] = []
-        if self.backup_bytes > self._context.limits.backup_bytes_max:
-            backups = sorted((h for h in self._by_key.values() if h.place == "backup"), key=lambda h: h.since)
-            for oldest in backups:
-                if self.backup_bytes <= self._context.limits.backup_bytes_max:
-                    break
-                self.remove(oldest)
-                dropped.append(oldest)
-        return dropped
-
-    def leave_backup(self, held: Held, place: str) -> None:
-        """A backup becomes active again: its receiver is lost."""
-        if held.place == "backup":
-            self.backup_bytes -= held.nbytes
-        held.place = place
+    def _leave(self, held: Held) -> None:
+        if held.place in KEPT:
+            del self._kept[held.key]
+            self.kept_bytes -= held.nbytes
+        elif held.place == "sent":
+            left = self._sent_bytes.pop(held.peer, 0) - held.nbytes
+            if left > 0:
+                self._sent_bytes[held.peer] = left

@@ -88,7 +88,8 @@ class Ctc(Message, frozen=True, tag=True):
 
 
 class Refusal(Message, frozen=True, tag=True):
-    """Not here: ``why`` is busy, not_ready, draining or too_large. The asker keeps the work and asks elsewhere."""
+    """Not here: ``why`` is busy, not_ready, draining, too_large or malformed. The sender of the request (or of the
+    tensor, when it comes without a promise and finds no room) has kept the work, and asks elsewhere."""
 
     key: Key
     why: str

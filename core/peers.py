@@ -4,11 +4,12 @@ A will alone means *suspect*: no new works go there. *Dead* means a silent link 
 reopened within ``dead_s``, or a silent link and a will: what was handed there is handed on again.
 """
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
 from pamdi.core.messages import Backlog, Beacon
+from pamdi.core.policy import Candidate
 
 
 class Peer:
@@ -38,6 +39,7 @@ class Peers:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._peers: Dict[str, Peer] = {}
+        self._linked: List[str] = []
 
     def get(self, id: str) -> Peer:
         if id not in self._peers:
@@ -50,7 +52,8 @@ class Peers:
             peer.rate_bytes_per_s, peer.delay_s = neighbour.rate_bytes_per_s, neighbour.delay_s
 
     def linked(self) -> List[str]:
-        return sorted(id for id, peer in self._peers.items() if peer.up)
+        """Whom we can talk to, by name. Not to be changed by the caller."""
+        return self._linked
 
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
@@ -69,6 +72,7 @@ class Peers:
         peer.up, peer.down_since, peer.instance, peer.state = True, None, instance, "online"
         peer.promised.clear()
         peer.avoid.clear()
+        self._changed()
         return another
 
     def link_down(self, id: str) -> None:
@@ -77,56 +81,87 @@ class Peers:
             peer.up, peer.down_since = False, self._context.now
         peer.beacon, peer.ready = None, {}
         peer.promised.clear()
+        self._changed()
+
+    def said(self, id: str, state: str) -> None:
+        """The word of ``id``'s retained state topic."""
+        self.get(id).state = state
+        self._context.there += 1
 
     def heard(self, beacon: Beacon) -> None:
         peer = self.get(beacon.device)
         if not peer.up:
             return  # a retained or late word of somebody we cannot reach anyway
+        if peer.beacon is None or peer.beacon.ready != beacon.ready:
+            ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
+            for segment in beacon.ready:
+                at = (segment.model, segment.first)
+                if at not in ready or segment.stop < ready[at][0]:
+                    ready[at] = (segment.stop, segment.seconds)
+            peer.ready = ready
         peer.beacon = beacon
-        ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
-        for segment in beacon.ready:
-            at = (segment.model, segment.first)
-            if at not in ready or segment.stop < ready[at][0]:
-                ready[at] = (segment.stop, segment.seconds)
-        peer.ready = ready
         self.backlog_is(beacon.device, beacon.backlog)
         peer.avoid.clear()
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
         peer = self.get(id)
         peer.backlog, peer.heard_at = backlog, self._context.now
+        self._context.there += 1
 
-    def backlog_s(self, id: str, urgency: float) -> float:
-        """Q: seconds that a work of ``urgency`` would wait there, as far as we know now.
+    def promise(self, id: str, name: object, urgency: float, seconds: float) -> None:
+        """A work of ours may go there: its seconds count until the peer's own backlog shows them."""
+        self.get(id).promised[name] = (urgency, seconds)
 
-        What was reported shrinks as time goes by, since the peer works on it; what we promised it since is added.
+    def settle(self, id: str, name: object) -> None:
+        """The peer has answered for ``name``, or it no longer goes there."""
+        self.get(id).promised.pop(name, None)
+        self._context.there += 1
+
+    def candidates(self, model: str, boundary: int, urgency: float, nbytes: int) -> Iterator[Candidate]:
+        """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated,
+        W * c as the peer says it, and Q as far as we know now.
+
+        What was reported of Q shrinks as time goes by, since the peer works on it; what we promised it since is added.
         """
+        now = self._context.now
+        for id in self._linked:
+            peer = self._peers[id]
+            entry = peer.ready.get((model, boundary))
+            if entry is None or peer.state != "online" or peer.beacon is None or peer.beacon.draining:
+                continue
+            if peer.avoid and self._is_avoided(peer, urgency):
+                continue
+            waits_s = max(0.0, peer.backlog.ahead_of(urgency) - (now - peer.heard_at))
+            for klass, seconds in peer.promised.values():
+                if klass >= urgency:
+                    waits_s += seconds
+            yield Candidate(id, nbytes / peer.rate_bytes_per_s + peer.delay_s, entry[1], waits_s)
+
+    def can_run(self, model: str, boundary: int) -> bool:
+        """Whether anybody in reach holds the segment that starts at ``boundary``, busy or not."""
+        return any((model, boundary) in self._peers[id].ready for id in self._linked)
+
+    def transfer_s(self, id: str, nbytes: int) -> float:
+        """D: seconds for ``nbytes`` over the link as it is calibrated."""
         peer = self.get(id)
-        reported = max(0.0, peer.backlog.ahead_of(urgency) - (self._context.now - peer.heard_at))
-        return reported + sum(seconds for klass, seconds in peer.promised.values() if klass >= urgency)
+        return nbytes / peer.rate_bytes_per_s + peer.delay_s
 
-    def can_run(self, id: str, model: str, boundary: int, urgency: float) -> Optional[float]:
-        """Seconds of the segment that starts at ``boundary`` there, or None when it may not be asked now."""
-        peer = self._peers[id]
-        if not peer.up or peer.state != "online" or peer.beacon is None or peer.beacon.draining:
-            return None
-        entry = peer.ready.get((model, boundary))
-        if entry is None or self.is_avoided(id, urgency):
-            return None
-        return entry[1]
-
-    def avoid(self, id: str, urgency: float) -> float:
-        """``id`` refused a work of this class. Returns until when it is not asked for that class or a lower one."""
+    def avoid(self, id: str, urgency: float) -> None:
+        """``id`` refused a work of this class: for a moment it is not asked for that class or a lower one, unless it
+        says something new."""
         until = self._context.now + self._context.limits.avoid_s
         peer = self.get(id)
         peer.avoid = [(t, u) for t, u in peer.avoid if t > self._context.now]
         peer.avoid.append((until, urgency))
-        return until
+        self._context.timers.set(until, self._ask_again, id)
+        self._context.there += 1
 
-    def is_avoided(self, id: str, urgency: float) -> bool:
-        return any(until > self._context.now and urgency <= klass for until, klass in self._peers[id].avoid)
+    def _is_avoided(self, peer: Peer, urgency: float) -> bool:
+        return any(until > self._context.now and urgency <= klass for until, klass in peer.avoid)
 
-    def transfer_s(self, id: str, nbytes: int) -> float:
-        """D: seconds for ``nbytes`` over the link as it is calibrated."""
-        peer = self._peers[id]
-        return nbytes / peer.rate_bytes_per_s + peer.delay_s
+    def _ask_again(self, id: str) -> None:
+        self._context.there += 1
+
+    def _changed(self) -> None:
+        self._linked = sorted(id for id, peer in self._peers.items() if peer.up)
+        self._context.there += 1

@@ -1,31 +1,34 @@
 """What this device remembers of works it no longer holds, so that a duplicate can be answered with what is known.
 
-Three memories, each bounded in number and in age, and the age exceeds every retry: keys that were handed to us, the
-highest attempt seen of each work, and the works known to have ended.
+Three memories, each bounded in number and in age, and the age exceeds every retry (``Limits`` refuses settings in
+which it does not): keys that were handed to us, the highest attempt seen of each work, and the works known to have
+ended. What is too old counts as forgotten even while it is still stored: an id whose head has forgotten it may come
+anew, and must find nobody who thinks that it has ended.
 """
 
 from collections import OrderedDict
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.work import Key, WorkId
 
 
 class Remembered:
+    """Every entry begins with the instant at which it was last told."""
+
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys: "OrderedDict[Key, Tuple[float, str, bool]]" = OrderedDict()
         self._attempts: "OrderedDict[WorkId, Tuple[float, int]]" = OrderedDict()
-        self._ended: "OrderedDict[WorkId, float]" = OrderedDict()
+        self._ended: "OrderedDict[WorkId, Tuple[float]]" = OrderedDict()
+
+    def __len__(self) -> int:
+        return max(len(self._keys), len(self._attempts), len(self._ended))
 
     def took(self, key: Key, peer: str) -> None:
         """``peer`` handed us ``key``."""
-        self._keys[key] = (self._context.now, peer, False)
-        self._keys.move_to_end(key)
-        attempt = self.attempt(key.work)
-        self._attempts[key.work] = (self._context.now, max(key.attempt, attempt))
-        self._attempts.move_to_end(key.work)
-        self._trim()
+        self._put(self._keys, key, (self._context.now, peer, False))
+        self._put(self._attempts, key.work, (self._context.now, max(key.attempt, self.attempt(key.work))))
 
     def passed(self, key: Key) -> None:
         """What came to us under ``key`` has been taken by the next device."""
@@ -39,47 +42,41 @@ class Remembered:
 
     def has_passed(self, key: Key) -> Optional[bool]:
         """None: never seen. False: taken and not passed on. True: passed on."""
-        entry = self._keys.get(key)
+        entry = self._fresh(self._keys.get(key))
         return None if entry is None else entry[2]
 
     def from_peer(self, peer: str) -> Tuple[Tuple[Key, bool], ...]:
-        """Every key that ``peer`` handed us, with whether we have passed it on."""
-        return tuple((key, passed) for key, (_, whom, passed) in self._keys.items() if whom == peer)
+        """Every key that ``peer`` handed us and that has not ended, with whether we have passed it on."""
+        return tuple(
+            (key, passed)
+            for key, (_, whom, passed) in self._keys.items()
+            if whom == peer and not self.has_ended(key.work)
+        )
 
     def attempt(self, work: WorkId) -> int:
-        entry = self._attempts.get(work)
+        entry = self._fresh(self._attempts.get(work))
         return entry[1] if entry else 0
 
     def raise_attempt(self, work: WorkId, attempt: int) -> None:
         if attempt > self.attempt(work):
-            self._attempts[work] = (self._context.now, attempt)
-            self._attempts.move_to_end(work)
-            self._trim()
+            self._put(self._attempts, work, (self._context.now, attempt))
 
     def end(self, work: WorkId) -> None:
-        self._ended[work] = self._context.now
-        self._ended.move_to_end(work)
-        self._trim()
+        self._put(self._ended, work, (self._context.now,))
 
     def has_ended(self, work: WorkId) -> bool:
-        return work in self._ended
+        return self._fresh(self._ended.get(work)) is not None
 
-    def forget_end(self, work: WorkId) -> None:
-        """The head has forgotten the work, or admits the id anew: it may come again."""
+    def forget(self, work: WorkId) -> None:
+        """The head has forgotten the work: its id may come anew."""
         self._ended.pop(work, None)
         self._attempts.pop(work, None)
 
-    def _trim(self) -> None:
-        limits, now = self._context.limits, self._context.now
-        while self._keys and (
-            len(self._keys) > limits.known_keys_max or next(iter(self._keys.values()))[0] < now - limits.known_s
-        ):
-            self._keys.popitem(last=False)
-        while self._attempts and (
-            len(self._attempts) > limits.known_keys_max or next(iter(self._attempts.values()))[0] < now - limits.known_s
-        ):
-            self._attempts.popitem(last=False)
-        while self._ended and (
-            len(self._ended) > limits.known_keys_max or next(iter(self._ended.values())) < now - limits.known_s
-        ):
-            self._ended.popitem(last=False)
+    def _fresh(self, entry: Any) -> Any:
+        return entry if entry is not None and entry[0] >= self._context.now - self._context.limits.known_s else None
+
+    def _put(self, memory: "OrderedDict[Any, Any]", name: Any, entry: Any) -> None:
+        memory[name] = entry
+        memory.move_to_end(name)
+        while len(memory) > self._context.limits.known_keys_max or self._fresh(next(iter(memory.values()))) is None:
+            memory.popitem(last=False)

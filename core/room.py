@@ -5,13 +5,15 @@ are queued or promised here, so that urgent works are held up by urgent works al
 slot for its own boundary beyond that: two full devices cannot wait for each other, because the last segment's slot
 always drains, hence the one before it, and so on. Over all classes ``queue_works_max`` bounds the queue; a more
 urgent request then takes over the least urgent promise that has not been used.
+
+Requests that find no room wait for a moment (they are *parked*), the most urgent first, then the oldest. Where too
+many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, NamedTuple, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
-from pamdi.core.holdings import Held
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Backlog, ClassBacklog, Ctc, Refusal, Revoked, Rtc
 from pamdi.core.slots import Slots
@@ -19,160 +21,183 @@ from pamdi.core.work import Key, WorkId
 
 
 class Reservation(NamedTuple):
-    """Room promised to ``peer`` until ``until`` for one work."""
+    """Room promised to ``peer`` until ``until`` for one work, or asked for until then; ``born`` on our clock."""
 
     peer: str
     rtc: Rtc
     until: float
+    born: float
+
+    def rank(self) -> Tuple[float, float, Key]:
+        """Smallest first: most urgent, then oldest."""
+        return (-self.rtc.urgency, self.born, self.rtc.key)
 
 
 class Room:
-    def __init__(self, context: Context, compute: Compute, slots: Slots, klass: "Klass") -> None:
+    def __init__(self, context: Context, compute: Compute, slots: Slots) -> None:
         self._context = context
         self._compute = compute
         self._slots = slots
-        self._klass = klass
         self._reservations: Dict[Key, Reservation] = {}
         self._parked: Dict[Key, Reservation] = {}
+        self._tally = compute.tally
+        self._granted = -1
+
+    def __len__(self) -> int:
+        """Works queued or promised."""
+        return self._tally.works
+
+    def waiting(self) -> int:
+        """Requests parked."""
+        return len(self._parked)
 
     def request(self, peer: str, rtc: Rtc) -> None:
         """An RTC for a work that we do not know: grant, park, or refuse with the reason."""
-        why = self._objection(rtc)
+        self.withdrawn(peer, rtc.key)  # asked again: the answer of a moment ago was lost, or is void
+        promised = rtc.key in self._reservations or rtc.key in self._parked
+        why = "busy" if promised else self._objection(rtc)
         if why:
             self._refuse(peer, rtc.key, why)
         elif self.has_room(rtc.urgency, rtc.model, rtc.key.boundary) or self._take_over(rtc):
             self._grant(peer, rtc)
-        elif len(self._parked) < self._context.limits.parked_max:
-            until = self._context.now + self._context.limits.parked_s
-            self._parked[rtc.key] = Reservation(peer, rtc, until)
-            self._context.timers.set(until, self._unpark, rtc.key)
         else:
-            self._refuse(peer, rtc.key, "busy")
+            self._park(peer, rtc)
 
     def has_room(self, urgency: float, model: str, boundary: int) -> bool:
-        queued = self._compute.queued()
-        if len(queued) + len(self._reservations) >= self._context.limits.queue_works_max:
+        if self._tally.works >= self._context.limits.queue_works_max:
             return False
-        ahead = sum(self._klass(held) >= urgency for held in queued)
-        ahead += sum(reservation.rtc.urgency >= urgency for reservation in self._reservations.values())
-        if ahead < self._context.limits.works_ahead_max:
+        if self._tally.at_or_above(urgency) < self._context.limits.works_ahead_max:
             return True
-        return boundary > 0 and not self._slot_taken(model, boundary, queued)
+        return boundary > 0 and not self._tally.holds(model, boundary)
+
+    def objection(self, model: str, boundary: int, nbytes: int) -> str:
+        """Why a work at ``boundary`` cannot be taken here at all now, or ""."""
+        if self._context.draining:
+            return "draining"
+        if self._slots.ready_at(model, boundary) is None:
+            return "not_ready"
+        if nbytes > self._context.limits.tensor_bytes_max:
+            return "too_large"
+        return ""
 
     def use(self, key: Key, peer: str) -> bool:
         """The tensor has arrived: whether its sender held a promise, which is used up."""
         reservation = self._reservations.get(key)
         if reservation is None or reservation.peer != peer:
             return False
-        del self._reservations[key]
+        self._unreserve(key)
         return True
 
     def withdrawn(self, peer: str, key: Key) -> None:
-        for table in (self._reservations, self._parked):
-            if key in table and table[key].peer == peer:
-                del table[key]
+        if key in self._reservations and self._reservations[key].peer == peer:
+            self._unreserve(key)
+        if key in self._parked and self._parked[key].peer == peer:
+            self._release(key)
 
     def ended(self, work: WorkId) -> None:
-        for table in (self._reservations, self._parked):
-            for key in [key for key in table if key.work == work]:
-                del table[key]
+        for key in [key for key in self._reservations if key.work == work]:
+            self._unreserve(key)
+        for key in [key for key in self._parked if key.work == work]:
+            self._release(key)
 
     def peer_lost(self, peer: str) -> None:
-        for table in (self._reservations, self._parked):
-            for key in [key for key, entry in table.items() if entry.peer == peer]:
-                del table[key]
+        for key in [key for key, entry in self._reservations.items() if entry.peer == peer]:
+            self._unreserve(key)
+        for key in [key for key, entry in self._parked.items() if entry.peer == peer]:
+            self._release(key)
 
     def grant_parked(self) -> None:
         """Room may have become free: the most urgent waits no longer, then the oldest."""
-        if not self._parked:
+        if not self._parked or self._granted == self._context.here:
             return
-        for entry in sorted(self._parked.values(), key=lambda e: (-e.rtc.urgency, -e.rtc.age_s, e.rtc.key)):
+        for entry in sorted(self._parked.values(), key=Reservation.rank):
             why = self._objection(entry.rtc)
             if why:
-                del self._parked[entry.rtc.key]
+                self._release(entry.rtc.key)
                 self._refuse(entry.peer, entry.rtc.key, why)
             elif self.has_room(entry.rtc.urgency, entry.rtc.model, entry.rtc.key.boundary):
-                del self._parked[entry.rtc.key]
+                self._release(entry.rtc.key)
                 self._grant(entry.peer, entry.rtc)
+        self._granted = self._context.here
 
     def backlog(self) -> Backlog:
         """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
-        classes: Dict[float, float] = {}
-        for held in self._compute.queued():
-            klass = self._klass(held)
-            seconds = self._slots.run_seconds(held.model, held.key.boundary)
-            classes[klass] = classes.get(klass, 0.0) + seconds
-        for reservation in self._reservations.values():
-            rtc = reservation.rtc
-            seconds = self._slots.run_seconds(rtc.model, rtc.key.boundary)
-            classes[rtc.urgency] = classes.get(rtc.urgency, 0.0) + seconds
-        running = self._compute.running
-        segment = self._compute.segment
-        if running is not None and segment is not None:
-            klass = self._klass(running)
-            classes[klass] = classes.get(klass, 0.0) + self._slots.run_seconds(running.model, segment.stop)
-        ordered = tuple(ClassBacklog(klass, round(classes[klass], 6)) for klass in sorted(classes, reverse=True))
+        seconds = self._seconds()
+        ordered = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
         return Backlog(round(self._compute.running_s(), 6), ordered)
 
-    def _slot_taken(self, model: str, boundary: int, queued: List[Held]) -> bool:
-        return any(held.model == model and held.key.boundary == boundary for held in queued) or any(
-            entry.rtc.model == model and entry.rtc.key.boundary == boundary for entry in self._reservations.values()
-        )
+    def ahead_s(self, klass: float, continuing: bool) -> float:
+        """Seconds that a work of ``klass`` would wait here. One that goes on where it is comes before others of its
+        class: only more urgent ones delay it."""
+        total = 0.0 if continuing else self._compute.running_s()
+        for other, seconds in self._seconds().items():
+            if other > klass or (other == klass and not continuing):
+                total += seconds
+        return total
+
+    def _seconds(self) -> Dict[float, float]:
+        seconds = self._tally.seconds_by_class()
+        running, segment = self._compute.running, self._compute.segment
+        if running is not None and segment is not None:
+            rest_s = self._slots.run_seconds(running.model, segment.stop)
+            if rest_s:
+                seconds[running.klass] = seconds.get(running.klass, 0.0) + rest_s
+        return seconds
 
     def _objection(self, rtc: Rtc) -> str:
-        if self._context.draining:
-            return "draining"
-        if self._slots.ready_at(rtc.model, rtc.key.boundary) is None:
-            return "not_ready"
-        if rtc.nbytes > self._context.limits.tensor_bytes_max:
-            return "too_large"
-        return ""
+        return self.objection(rtc.model, rtc.key.boundary, rtc.nbytes)
 
     def _take_over(self, rtc: Rtc) -> bool:
         """When the queue as a whole is full: take the least urgent unused promise below this class, if any."""
         lower = [e for e in self._reservations.values() if e.rtc.urgency < rtc.urgency]
-        if not lower or len(self._compute.queued()) + len(self._reservations) < self._context.limits.queue_works_max:
+        if not lower or len(self) < self._context.limits.queue_works_max:
             return False
-        loser = min(lower, key=lambda e: (e.rtc.urgency, e.rtc.age_s, e.rtc.key))
-        del self._reservations[loser.rtc.key]
+        loser = max(lower, key=Reservation.rank)
+        self._unreserve(loser.rtc.key)
         self._context.emit(Send(loser.peer, Revoked(loser.rtc.key, self.backlog())))
         self._context.note("reservations_taken_over")
         return self.has_room(rtc.urgency, rtc.model, rtc.key.boundary)
 
+    def _park(self, peer: str, rtc: Rtc) -> None:
+        now = self._context.now
+        until = now + self._context.limits.parked_s
+        self._parked[rtc.key] = Reservation(peer, rtc, until, now - rtc.age_s)
+        self._context.timers.set(until, self._unpark, rtc.key)
+        if len(self._parked) > self._context.limits.parked_max:
+            last = max(self._parked.values(), key=Reservation.rank)
+            self._release(last.rtc.key)
+            self._refuse(last.peer, last.rtc.key, "busy")
+
     def _grant(self, peer: str, rtc: Rtc) -> None:
+        now = self._context.now
         for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s
-        until = self._context.now + for_s
-        self._reservations[rtc.key] = Reservation(peer, rtc, until)
-        self._context.timers.set(until, self._expire, rtc.key)
+        self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s)
+        self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
+        self._context.here += 1
+        self._context.timers.set(now + for_s, self._expire, rtc.key)
         self._context.emit(Send(peer, Ctc(rtc.key, for_s, self.backlog())))
 
     def _refuse(self, peer: str, key: Key, why: str) -> None:
         self._context.note("rtc_refused")
         self._context.emit(Send(peer, Refusal(key, why, self.backlog())))
 
+    def _unreserve(self, key: Key) -> None:
+        rtc = self._reservations.pop(key).rtc
+        self._tally.remove(rtc.urgency, rtc.model, rtc.key.boundary)
+        self._context.timers.drop(self._expire, key)
+        self._context.here += 1
+
+    def _release(self, key: Key) -> None:
+        del self._parked[key]
+        self._context.timers.drop(self._unpark, key)
+
     def _expire(self, key: Key) -> None:
-        reservation = self._reservations.get(key)
-        if reservation is not None and reservation.until <= self._context.now:
-            del self._reservations[key]
+        if key in self._reservations:
+            self._unreserve(key)
             self._context.note("reservations_expired")
 
     def _unpark(self, key: Key) -> None:
         entry = self._parked.get(key)
-        if entry is not None and entry.until <= self._context.now:
-            del self._parked[key]
+        if entry is not None:
+            self._release(key)
             self._refuse(entry.peer, key, "busy")
-
-
-class Klass:
-    """The class in which a held work queues: the policy's view of its urgency, one class up once it is too old."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __call__(self, held: Held) -> float:
-        return self.of(held.urgency, held.born, held.age_s_max)
-
-    def of(self, urgency: float, born: float, age_s_max: Optional[float]) -> float:
-        if age_s_max is not None and self._context.now - born >= age_s_max:
-            urgency = self._context.urgency_above(urgency)
-        return self._context.policy.urgency(urgency)

@@ -1,11 +1,13 @@
 """Works that wait to be placed, in groups whose members are equal but for their age.
 
 All works of one class at one boundary of one model have the same candidates: if the first of a group finds nobody,
-none of the group does. So a placement round looks at one work per group, however long the queues are.
+none of the group does. So a placement round looks at one work per group, however long the queues are. A work that goes
+on where it is needs no new slot here, and one that could not run here has other candidates: both are groups of their
+own.
 """
 
-from bisect import insort
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from bisect import bisect_left, insort
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from pamdi.core.holdings import Held
 from pamdi.core.work import Key
@@ -16,6 +18,8 @@ class Group(NamedTuple):
     boundary: int
     urgency: float
     source: str
+    continuing: bool
+    failed_here: bool
 
 
 class Seeking:
@@ -27,20 +31,24 @@ class Seeking:
         return len(self._where)
 
     def add(self, held: Held, urgency: float) -> None:
-        group = Group(held.model, held.key.boundary, urgency, held.key.source)
+        group = Group(held.model, held.key.boundary, urgency, held.key.source, held.continuing, held.failed_here)
         insort(self._groups.setdefault(group, []), (held.born, held.key))
         self._where[held.key] = (group, held.born)
 
     def discard(self, key: Key) -> None:
-        if key not in self._where:
+        where = self._where.pop(key, None)
+        if where is None:
             return
-        group, born = self._where.pop(key)
+        group, born = where
         members = self._groups[group]
-        members.remove((born, key))
+        del members[bisect_left(members, (born, key))]
         if not members:
             del self._groups[group]
 
-    def fronts(self, youngest_first: bool) -> Iterator[Tuple[Group, Key]]:
-        """The first work of each group."""
-        index = -1 if youngest_first else 0
-        return iter([(group, members[index][1]) for group, members in self._groups.items()])
+    def groups(self) -> List[Group]:
+        return list(self._groups)
+
+    def front(self, group: Group, youngest_first: bool) -> Optional[Key]:
+        """The work of ``group`` that goes first, or None when nobody is left."""
+        members = self._groups.get(group)
+        return members[-1 if youngest_first else 0][1] if members else None

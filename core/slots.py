@@ -4,7 +4,7 @@ The allocation says what is wanted; engines say what became of it. Every change 
 allocation state: nobody has to guess.
 """
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from pamdi.core.allocation import AllocationState, Resident, SlotState
 from pamdi.core.context import Context
@@ -15,9 +15,10 @@ from pamdi.core.slot_life import PUBLIC, SLOT
 
 
 class Slot:
-    """One segment here. ``seconds`` starts at the calibrated time and follows what is measured."""
+    """One segment here. ``seconds`` starts at the calibrated time and follows what is measured. ``digest`` is of the
+    engine that is here (or was asked for last), ``resident.digest`` of the one that should be."""
 
-    __slots__ = ("digest", "reason", "resident", "seconds", "state")
+    __slots__ = ("digest", "reason", "resident", "seconds", "state", "wanted")
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -25,45 +26,68 @@ class Slot:
         self.digest = resident.digest
         self.state = SLOT.initial
         self.reason = ""
+        self.wanted = True
 
 
 class Slots:
+    """``layout`` counts changes of what is ready or draining here."""
+
     def __init__(self, context: Context) -> None:
         self._context = context
         self._slots: Dict[Segment, Slot] = {}
-        self._starting: Dict[Tuple[str, int], List[Segment]] = {}
+        self._ready: Tuple[Segment, ...] = ()
+        self._first: Dict[Tuple[str, int], Segment] = {}
+        self._draining: Dict[Tuple[str, int], Segment] = {}
+        self._run_s: Dict[Tuple[str, int], float] = {}
         self._epoch = 0
+        self.layout = 0
 
     def obey(self, epoch: int, residents: Tuple[Resident, ...]) -> None:
         """Want exactly ``residents``. What is no longer wanted drains."""
         self._epoch = epoch
         wanted = {resident.segment: resident for resident in residents}
         for segment in [segment for segment in self._slots if segment not in wanted]:
+            self._slots[segment].wanted = False
             self._step(segment, "dropped")
         for segment, resident in wanted.items():
             self._want(segment, resident)
         self._changed()
 
     def loaded(self, segment: Segment) -> None:
+        if self._refuses(segment, "loaded"):
+            return
+        slot = self._slots[segment]
         self._step(segment, "loaded")
+        if slot.wanted and slot.resident.digest != slot.digest:
+            self._step(segment, "dropped")  # meanwhile another engine is wanted: drain this one, then load that
         self._changed()
 
     def failed(self, segment: Segment, reason: str) -> None:
+        if self._refuses(segment, "failed"):
+            return
         slot = self._slots[segment]
         slot.reason = reason
         self._step(segment, "failed")
         self._context.note("engines_broken", f"{segment} cannot be loaded: {reason}")
+        if slot.wanted and slot.resident.digest != slot.digest:
+            self._want(segment, slot.resident)
         self._changed()
 
     def unloaded(self, segment: Segment) -> None:
-        self._step(segment, "unloaded")
+        if self._refuses(segment, "unloaded"):
+            return
         slot = self._slots[segment]
-        if slot.resident.digest != slot.digest or slot.reason == "wanted again":
-            slot.reason = ""
+        self._step(segment, "unloaded")
+        if slot.wanted:
             self._want(segment, slot.resident)
-        else:
-            del self._slots[segment]
         self._changed()
+
+    def draining(self) -> bool:
+        return bool(self._draining)
+
+    def is_draining(self, model: str, boundary: int) -> bool:
+        """Whether only a draining segment starts at ``boundary`` here."""
+        return (model, boundary) in self._draining and (model, boundary) not in self._first
 
     def unload_idle(self, in_use: "frozenset[Segment]") -> None:
         """Let go of draining slots that no work here needs any more."""
@@ -76,25 +100,18 @@ class Slots:
 
     def measured(self, segment: Segment, seconds: float) -> None:
         slot = self._slots.get(segment)
-        if slot is not None:
+        if slot is not None and seconds >= 0:
             slot.seconds = seconds if slot.seconds <= 0 else 0.9 * slot.seconds + 0.1 * seconds
+            self._run_s = {}
+            self._context.here += 1
 
     def ready_at(self, model: str, boundary: int) -> Optional[Segment]:
         """The ready segment that starts at ``boundary``: the shortest, which leaves most room for urgent works."""
-        starting = self._starting.get((model, boundary))
-        return starting[0] if starting else None
+        return self._first.get((model, boundary))
 
     def can_still_run(self, model: str, boundary: int) -> Optional[Segment]:
         """Like ready_at, draining slots included: what is queued here may finish."""
-        ready = self.ready_at(model, boundary)
-        if ready is not None:
-            return ready
-        draining = [
-            segment
-            for segment, slot in self._slots.items()
-            if slot.state == "draining" and segment.model == model and segment.first == boundary
-        ]
-        return min(draining) if draining else None
+        return self._first.get((model, boundary)) or self._draining.get((model, boundary))
 
     def seconds(self, segment: Segment) -> float:
         slot = self._slots.get(segment)
@@ -102,18 +119,17 @@ class Slots:
 
     def run_seconds(self, model: str, boundary: int) -> float:
         """Seconds of the run of ready segments that begins at ``boundary``: what a newcomer is likely to stay for."""
-        total = 0.0
-        segment = self.ready_at(model, boundary)
-        while segment is not None:
-            total += self._slots[segment].seconds
-            segment = self.ready_at(model, segment.stop)
+        total = self._run_s.get((model, boundary))
+        if total is None:
+            segment = self._first.get((model, boundary))
+            total = 0.0 if segment is None else self._slots[segment].seconds + self.run_seconds(model, segment.stop)
+            self._run_s[model, boundary] = total
         return total
 
     def ready(self) -> Tuple[ReadySegment, ...]:
         return tuple(
             ReadySegment(segment.model, segment.first, segment.stop, round(self._slots[segment].seconds, 6))
-            for starting in self._starting.values()
-            for segment in starting
+            for segment in self._ready
         )
 
     def state(self) -> AllocationState:
@@ -130,31 +146,40 @@ class Slots:
         slot = self._slots.get(segment)
         if slot is None:
             slot = self._slots[segment] = Slot(resident)
+        slot.resident, slot.wanted = resident, True
         changed = resident.digest != slot.digest
-        if slot.state == "broken" and not changed and resident == slot.resident:
+        if slot.state == "broken" and not changed:
             return  # the same engine would break again; another digest, or dropping it first, gives it a new chance
-        slot.resident = resident
         if changed and slot.state in ("ready", "draining"):
             self._step(segment, "dropped")  # another engine for the same units: drain, unload, load the new one
             return
         before = slot.state
-        if before == "unloading":
-            slot.reason = "wanted again"
         self._step(segment, "wanted")
         if before in ("absent", "broken"):
             slot.digest, slot.reason, slot.seconds = resident.digest, "", resident.seconds
             self._context.emit(Load(segment, resident.digest, resident.memory_bytes))
 
+    def _refuses(self, segment: Segment, event: str) -> bool:
+        """A word of the engine's that its slot's table refuses changes nothing; it is counted."""
+        slot = self._slots.get(segment)
+        refused = slot is None or (slot.state, event) in SLOT.refused
+        if refused:
+            self._context.note("engine_events_refused", f"{segment} is said to be {event}, which nobody asked for")
+        return refused
+
     def _step(self, segment: Segment, event: str) -> None:
         slot = self._slots[segment]
         slot.state = SLOT.step(slot.state, event)
-        if slot.state == "absent":
+        if slot.state == "absent" and not slot.wanted:
             del self._slots[segment]
-            if event == "unloaded":
-                self._slots[segment] = slot  # ``unloaded`` decides whether it comes back
 
     def _changed(self) -> None:
-        self._starting = {}
-        for segment in sorted(s for s, slot in self._slots.items() if slot.state == "ready"):
-            self._starting.setdefault((segment.model, segment.first), []).append(segment)
+        ordered = sorted(self._slots)
+        self._ready = tuple(segment for segment in ordered if self._slots[segment].state == "ready")
+        draining = [segment for segment in ordered if self._slots[segment].state == "draining"]
+        self._first = {(segment.model, segment.first): segment for segment in reversed(self._ready)}
+        self._draining = {(segment.model, segment.first): segment for segment in reversed(draining)}
+        self._run_s = {}
+        self.layout += 1
+        self._context.here += 1
         self.publish()

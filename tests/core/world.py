@@ -1,13 +1,17 @@
 """A pretend world for the core: devices, links, a broker and clients on one heap, in virtual time, from one seed.
 
 It does with a heap what the daemon does with sockets and threads: acts on instructions and feeds the outcome back as
-events. Links keep order and may go down; messages in the air on a link that goes down are lost. Devices crash (their
-journal survives, nothing else) and start again with a new instance. Every step checks the invariants.
+events. Links may go down, and what is in the air on them is then lost; ``weather`` decides what else may happen to a
+message: it can be lost alone, come twice, or be late. Devices crash (their journal survives, nothing else) and start
+again with a new instance; an input can be poison, which kills who computes it; the broker can be away, which delays
+submissions, results and wills. Every step checks the invariants (``invariants``).
 """
 
 import heapq
 import random
 from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import msgspec
 
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
@@ -17,6 +21,8 @@ from pamdi.core.device import Device
 from pamdi.core.limits import Limits
 from pamdi.core.segment import Segment
 from pamdi.core.work import Key, WorkId
+from tests.core.invariants import Invariants
+from tests.core.weather import Weather
 
 
 class Settings:
@@ -35,6 +41,7 @@ class Settings:
         limits: Optional[Limits] = None,
         sources: Optional[List[SourceSpec]] = None,
         mqtt_s: float = 0.001,
+        weather: Optional[Weather] = None,
     ) -> None:
         self.devices = [f"d{i}" for i in range(devices)]
         self.units, self.unit_s, self.nbytes, self.rate, self.delay_s = units, unit_s, nbytes, rate, delay_s
@@ -42,6 +49,7 @@ class Settings:
         self.residents = residents or {device: list(range(units)) for device in self.devices}
         self.limits = limits or Limits()
         self.mqtt_s = mqtt_s
+        self.weather = weather or Weather()
         self.sources = sources or [
             SourceSpec("gate", "net", "d0", gamma=10.0),
             SourceSpec("yard", "net", "d1", gamma=1.0),
@@ -75,11 +83,12 @@ class World:
         self.running: Dict[str, Optional[Tuple[Key, float]]] = {}
         self.epoch = 1
         self.computed: List[Tuple[str, Key]] = []
-        self.waits: List[Tuple[str, float, int]] = []
         self.counters: Dict[str, int] = {}
         self.cut: set = set()  # type: ignore[type-arg]
         self.trace: List[str] = []
-        self.grants: set = set()  # type: ignore[type-arg]
+        self.poison: Dict[WorkId, int] = {}  # how many devices each has killed
+        self.broker_back_at = 0.0
+        self.invariants = Invariants(self)
         for device in settings.devices:
             self.start(device)
 
@@ -108,14 +117,24 @@ class World:
         self.instances[id] += 1
         self.running[id] = None
         self.devices[id] = Device(id, self.settings.limits)
-        entries = list(self.journals[id].values())
-        opened = [entry for entry in entries if isinstance(entry, ev.OpenRecord)]
-        final = [entry for entry in entries if isinstance(entry, ev.FinalRecord)]
-        self.feed(id, ev.Restored(tuple(opened), tuple(final)))
+        self.feed(id, self._restored(id))
         self.feed(id, ev.AllocationReceived(self.allocation(id)))
         for other in self.settings.devices:
             if other != id and other in self.devices:
                 self.connect(id, other)
+
+    def _restored(self, id: str) -> ev.Restored:
+        """The journal as the daemon reads it: ages and deadlines have gone on while nobody was there."""
+        opened: List[ev.OpenRecord] = []
+        final: List[ev.FinalRecord] = []
+        for at, record in self.journals[id].values():
+            age_s = record.age_s + self.now - at
+            if isinstance(record, ev.OpenRecord):
+                left_s = None if record.left_s is None else record.left_s - age_s
+                opened.append(msgspec.structs.replace(record, age_s=age_s, left_s=left_s))
+            else:
+                final.append(msgspec.structs.replace(record, age_s=age_s))
+        return ev.Restored(tuple(opened), tuple(final))
 
     def crash(self, id: str) -> None:
         """kill -9: everything but the journal is gone; links drop, the will is published."""
@@ -125,7 +144,20 @@ class World:
         self.instances[id] += 1  # what is in the air for the old life finds nobody
         for other in list(self.devices):
             self.disconnect(id, other)
-            self.after(self.settings.mqtt_s, lambda o=other: self.feed(o, ev.PeerState(id, "offline")))  # type: ignore
+        self._by_broker(lambda: self._will(id))
+
+    def _will(self, id: str) -> None:
+        """The broker publishes it when it notices, which may be after ``id`` has come back: it then contradicts."""
+        for other in list(self.devices):
+            if other != id:
+                self.feed(other, ev.PeerState(id, "offline"))
+        if id in self.devices:
+            self._by_broker(lambda: self._say_online(id))
+
+    def _say_online(self, id: str) -> None:
+        for other in list(self.devices):
+            if other != id and id in self.devices:
+                self.feed(other, ev.PeerState(id, "online"))
 
     def connect(self, a: str, b: str) -> None:
         if frozenset((a, b)) in self.cut:
@@ -164,6 +196,12 @@ class World:
             neighbours=tuple(Neighbour(o, "", 0, s.rate, s.delay_s) for o in s.devices if o != id),
         )
 
+    def broker_away(self, for_s: float) -> None:
+        self.broker_back_at = max(self.broker_back_at, self.now + for_s)
+
+    def _by_broker(self, call: Callable[[], None]) -> None:
+        self.at(max(self.now, self.broker_back_at) + self.settings.mqtt_s, call)
+
     def reallocate(self, residents: Dict[str, List[int]]) -> None:
         self.epoch += 1
         self.settings.residents = residents
@@ -182,14 +220,14 @@ class World:
             if record.ended_at is not None:
                 return
             event = ev.Submitted(work, f"digest-{id}", ("input", work, 0), self.settings.nbytes, gamma, deadline_s)
-            self.after(self.settings.mqtt_s, lambda: self.feed(head, event))
+            self._by_broker(lambda: self.feed(head, event))
             self.after(1.0, once)
 
         once()
 
     def cancel(self, source: str, id: str) -> None:
         head = next(s.device for s in self.settings.sources if s.id == source)
-        self.after(self.settings.mqtt_s, lambda: self.feed(head, ev.CancelAsked(WorkId(source, id))))
+        self._by_broker(lambda: self.feed(head, ev.CancelAsked(WorkId(source, id))))
 
     def _result(self, result: ins.PublishResult) -> None:
         record = self.records[result.work]
@@ -209,7 +247,7 @@ class World:
             return
         for instruction in device.handle(event, self.now):
             self._act(id, instruction)
-        self._check(id)
+        self.invariants.after_event(id)
         wake = device.wake_at()
         if wake is not None:
             instance = self.instances[id]
@@ -241,7 +279,7 @@ class World:
         life = self.links.get((id, i.peer), 0)
         if i.peer not in self.devices or frozenset((id, i.peer)) in self.cut:
             return
-        self._check_grant(id, i)
+        self.invariants.sent(id, i)
         message = ms.decode(ms.encode(i.message))
         nbytes = self.settings.nbytes if i.payload is not None else 0
         start = max(self.now, self.link_free.get((id, i.peer), 0.0)) if nbytes else self.now
@@ -251,14 +289,17 @@ class World:
         sent = self.now
 
         def deliver() -> None:
-            if self.links.get((id, i.peer)) == life:
+            if self.links.get((id, i.peer)) == life and i.peer in self.devices:
+                kept = self.invariants.before_delivery(i.peer, message)
                 self.feed(i.peer, ev.Received(id, message, i.payload, nbytes, self.now - sent))
+                self.invariants.after_delivery(i.peer, message, kept)
 
-        self.at(arrive, deliver)
+        for late_s in self.settings.weather.copies(self.random, self.now):
+            self.at(arrive + late_s, deliver)
 
     def _do_Infer(self, id: str, i: ins.Infer) -> None:
         assert self.running[id] is None, "two segments in the air"
-        self._check_first(id, i)
+        self.invariants.starts(id, i)
         kind, work, boundary = i.payload
         assert boundary == i.segment.first == i.key.boundary and work == i.key.work, "the payload is not the key's"
         self.running[id] = (i.key, i.urgency)
@@ -268,11 +309,19 @@ class World:
 
         def done() -> None:
             if self.instances[id] == instance:
+                if work in self.poison:
+                    self._die_of(work, id)
+                    return
                 self.running[id] = None
                 payload = ("tensor", work, i.segment.stop)
                 self.feed(id, ev.Inferred(i.key, payload, self.settings.nbytes, seconds))
 
         self.after(seconds, done)
+
+    def _die_of(self, work: WorkId, id: str) -> None:
+        self.poison[work] += 1
+        self.crash(id)
+        self.after(0.5, lambda: None if id in self.devices else self.start(id))
 
     def _do_Load(self, id: str, i: ins.Load) -> None:
         self._later(id, self.random.uniform(0.0, 0.05), ev.EngineLoaded(i.segment))
@@ -283,69 +332,48 @@ class World:
         self._later(id, 0.01, ev.EngineUnloaded(i.segment))
 
     def _do_JournalOpen(self, id: str, i: ins.JournalOpen) -> None:
-        born = self.now
-        self.journals[id][i.work] = ev.OpenRecord(i.work, i.digest, i.payload, self.settings.nbytes, 0, 0.0, i.gamma)
-        assert born >= 0
+        self.journals[id][i.work] = (self.now, ev.OpenRecord(
+            i.work, i.digest, i.payload, self.settings.nbytes, 0, i.age_s, i.gamma, i.left_s
+        ))  # fmt: skip
         self._later(id, 0.0005, ev.JournalWritten(i.work, False))
 
     def _do_JournalAttempt(self, id: str, i: ins.JournalAttempt) -> None:
-        record = self.journals[id].get(i.work)
+        at, record = self.journals[id].get(i.work, (0.0, None))
         if isinstance(record, ev.OpenRecord):
-            self.journals[id][i.work] = ev.OpenRecord(
-                record.work, record.digest, record.payload, record.nbytes, i.attempt, 0.0, record.gamma
-            )
+            self.journals[id][i.work] = (at, msgspec.structs.replace(record, attempt=i.attempt))
 
     def _do_JournalFinal(self, id: str, i: ins.JournalFinal) -> None:
-        self.journals[id][i.work] = ev.FinalRecord(
+        self.journals[id][i.work] = (self.now, ev.FinalRecord(
             i.work, i.digest, i.status, i.reason, i.detail, i.latency_s, i.path, i.payload, 40, False, 0.0
-        )
+        ))  # fmt: skip
         self._later(id, 0.0005, ev.JournalWritten(i.work, True))
 
     def _do_JournalForget(self, id: str, i: ins.JournalForget) -> None:
         self.journals[id].pop(i.work, None)
 
     def _do_PublishResult(self, id: str, i: ins.PublishResult) -> None:
-        self._result(i)
-        if i.acknowledge:
-            self._later(id, self.settings.mqtt_s, ev.ResultDelivered(i.work))
+        instance = self.instances[id]
+
+        def arrive() -> None:
+            if self.instances[id] != instance:
+                return  # it waited for the broker in a process that is gone
+            self._result(i)
+            at, record = self.journals[id].get(i.work, (0.0, None))
+            if i.acknowledge and isinstance(record, ev.FinalRecord):
+                self.journals[id][i.work] = (at, msgspec.structs.replace(record, delivered=True))
+                self.feed(id, ev.ResultDelivered(i.work))
+
+        if self.broker_back_at > self.now or i.acknowledge:
+            self._by_broker(arrive)
+        else:
+            self._result(i)
 
     def _do_Note(self, id: str, i: ins.Note) -> None:
         self.counters[i.counter] = self.counters.get(i.counter, 0) + 1
         if i.text:
             self.trace.append(f"{self.now:.4f} {id}: {i.text}")
 
-    # -- invariants ------------------------------------------------------------------------------------------------
-
-    def _check(self, id: str) -> None:
-        device = self.devices[id]
-        limits = self.settings.limits
-        queued = device.hops.compute.queued()
-        slots = len(self.settings.residents[id])
-        bound = limits.queue_works_max + limits.asks_max + slots
-        assert len(queued) <= bound, f"{id} queues {len(queued)} works"
-        assert len(device.hops.room._parked) <= limits.parked_max
-        assert device.holdings.backup_bytes <= limits.backup_bytes_max
-        assert device.holdings.backup_bytes == sum(h.nbytes for h in device.holdings.all() if h.place == "backup")
-        running = device.hops.compute.running
-        assert (running is None) == (self.running[id] is None or False), "core and executor disagree"
-
-    def _check_grant(self, id: str, i: ins.Send) -> None:
-        """Nothing is sent without a grant: every tensor follows a CTC for its key that was not used before."""
-        if isinstance(i.message, ms.Ctc):
-            self.grants.add((i.peer, id, i.message.key))
-        elif isinstance(i.message, ms.Tensor):
-            grant = (id, i.peer, i.message.work.key)
-            assert grant in self.grants, f"{id} sends {i.message.work.key} to {i.peer} without a grant"
-            self.grants.discard(grant)
-
-    def _check_first(self, id: str, i: ins.Infer) -> None:
-        """A segment is never started while a work of a higher class is queued here and could start."""
-        hops = self.devices[id].hops
-        for held in hops.compute.queued():
-            if self.devices[id].slots.can_still_run(held.model, held.key.boundary) is None or hops._leaving:
-                continue
-            if self.settings.policy == "pa-mdi":
-                assert hops.compute._klass(held) <= i.urgency, f"{id} starts {i.key} before {held.key}"
+    # -- the end -------------------------------------------------------------------------------------------------
 
     def check_ends(self) -> None:
         """Every id ends exactly once: all results that were ever published for it say the same."""

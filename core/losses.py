@@ -1,0 +1,117 @@
+"""What becomes of works when a neighbour is lost, or when a time is up.
+
+A link that goes down voids requests and makes tensors on the way doubtful: both seek again at once. Copies kept for a
+neighbour wait for the verdict that it is dead, or for its own word, on reconnect, of what it still holds.
+
+Every work here has at most one *moment*: the next at which somebody must look at it, wherever it is. A work past its
+deadline stops where it is (its head has the same timer, and tells the client); a work that has become too old rises
+one class; one that finds nobody at all goes back to its head with the reason; a tensor that nobody speaks of is
+placed again; a copy too old is let go, for its head still has the input.
+"""
+
+from typing import FrozenSet, Optional
+
+from pamdi.core.context import Context
+from pamdi.core.errors import Reason
+from pamdi.core.holdings import KEPT, Held, Holdings
+from pamdi.core.hops import Hops
+from pamdi.core.peers import Peers
+from pamdi.core.placing import Placing
+from pamdi.core.slots import Slots
+from pamdi.core.work import Key, WorkId
+
+NEVER = float("inf")
+
+
+class Losses:
+    def __init__(
+        self, context: Context, holdings: Holdings, slots: Slots, peers: Peers, placing: Placing, hops: Hops
+    ) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._slots = slots
+        self._peers = peers
+        self._placing = placing
+        self._hops = hops
+        holdings.watch, holdings.unwatch = self.watch, self.unwatch
+
+    # -- a neighbour goes or comes -------------------------------------------------------------------------------
+
+    def link_lost(self, peer: str) -> None:
+        """Requests are void, tensors on the way may be lost: both seek again. Copies wait for the verdict."""
+        self._placing.room.peer_lost(peer)
+        for key in self._placing.asking.lost(peer):
+            self._placing.back_to_seeking(key)
+        for held in self._holdings.with_peer(peer, "sent"):
+            self._placing.seek(held)
+
+    def hand_on_again(self, peer: str, keys: Optional[FrozenSet[Key]] = None) -> None:
+        """``peer`` is dead, or holds only ``keys`` of what it took from us: the rest goes elsewhere."""
+        for held in self._holdings.with_peer(peer, "backup"):
+            if keys is None or held.key not in keys:
+                self._context.note("works_resent", f"{held.key.work} is handed on again: {peer} lost it")
+                self._hops.again(held, f"lost by {peer}")
+
+    def answers_again(self, head: str, work: Optional[WorkId] = None) -> None:
+        """The link to a head is open, or it asks: answers it may not have go once more."""
+        held_here = self._holdings.with_peer(head, "answering") if work is None else self._holdings.of(work)
+        for held in held_here:
+            if held.place == "answering" and held.peer == head:
+                self._hops.send_answer(held)
+
+    # -- a time is up --------------------------------------------------------------------------------------------
+
+    def watch(self, held: Held) -> None:
+        """``held`` has just come, or moved to another place."""
+        at = held.since + self._patience_s(held)
+        if held.due is not None and held.head != self._context.device:
+            at = min(at, held.due)
+        if held.age_s_max is not None and self._context.now < held.born + held.age_s_max:
+            at = min(at, held.born + held.age_s_max)
+        if at < NEVER:
+            self._context.timers.set(at, self._look, held)
+        else:
+            self.unwatch(held)
+
+    def unwatch(self, held: Held) -> None:
+        self._context.timers.drop(self._look, held)
+
+    def _patience_s(self, held: Held) -> float:
+        """Seconds that a work may stay where it is before somebody must look."""
+        limits = self._context.limits
+        if held.place in KEPT:
+            return limits.backup_s
+        if held.place == "seeking":
+            return limits.no_route_s
+        if held.place == "sent":  # behind everything that is on the way there, over a link half as fast as it should be
+            return limits.resend_s + 2 * self._peers.transfer_s(held.peer, self._holdings.sent_bytes(held.peer))
+        return NEVER
+
+    def _look(self, held: Held) -> None:
+        now = self._context.now
+        if held.due is not None and held.head != self._context.device and now >= held.due:
+            self._context.note("works_expired_here")
+            self._placing.forget(held)
+            return
+        if held.age_s_max is not None and now >= held.born + held.age_s_max:
+            self._placing.lifted(held)
+        if now < held.since + self._patience_s(held):
+            self.watch(held)
+        elif held.place == "seeking":
+            self._no_route(held)
+        elif held.place == "sent":
+            self._context.note("tensors_unanswered", f"{held.peer} says nothing of {held.key.work}: it is placed again")
+            self._placing.seek(held)
+        elif held.place in KEPT:
+            self._context.note("backups_expired")
+            self._hops.let_go(held)
+            self._placing.forget(held)
+
+    def _no_route(self, held: Held) -> None:
+        boundary = held.key.boundary
+        if self._slots.ready_at(held.model, boundary) is not None or self._peers.can_run(held.model, boundary):
+            held.since = self._context.now
+            self.watch(held)
+        else:
+            detail = f"no device in reach holds unit {boundary} of {held.model}"
+            self._hops.answer(held, Reason.NO_ROUTE.value, detail)

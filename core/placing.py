@@ -1,0 +1,207 @@
+"""Works on this device find who runs their next segment: this device, or a neighbour that is asked.
+
+``seek`` says that a work needs somebody; ``place_all`` runs after every event and places what can be placed, most
+urgent first. ``leaving`` are results of ours that wait to go or to be taken: while too many of a class wait, none
+like them is computed, so that a slow neighbour holds works back here instead of filling memory.
+"""
+
+from heapq import heapify, heappop, heappush
+from typing import Dict, List, Tuple
+
+from pamdi.core.asking import Asking
+from pamdi.core.compute import Compute, waiting
+from pamdi.core.context import Context
+from pamdi.core.holdings import Held, Holdings
+from pamdi.core.klass import Klass
+from pamdi.core.messages import Rtc
+from pamdi.core.peers import Peers
+from pamdi.core.room import Room
+from pamdi.core.seeking import Group, Seeking
+from pamdi.core.segment import Segment
+from pamdi.core.slots import Slots
+from pamdi.core.work import Key
+
+Front = Tuple[Tuple[float, ...], Key, Group, Held]
+
+
+class Placing:
+    def __init__(self, context: Context, holdings: Holdings, slots: Slots, peers: Peers) -> None:
+        self._context = context
+        self._holdings = holdings
+        self._slots = slots
+        self._peers = peers
+        self._seeking = Seeking()
+        self._leaving: Dict[Key, Held] = {}
+        self._sought = 0
+        self._looked = (0, 0, 0)
+        self.klass = Klass(context)
+        self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full)
+        self.room = Room(context, self.compute, slots)
+        self.asking = Asking(context, peers, slots, self.compute, self.room)
+
+    def seek(self, held: Held) -> None:
+        """``held`` needs somebody to run its next segment."""
+        self._holdings.move(held, "seeking")
+        self._seeking.add(held, self.klass(held))
+        self._sought += 1
+        if held.key.boundary > 0:
+            self._leaving[held.key] = held
+
+    def enqueue(self, held: Held) -> None:
+        """This device runs it."""
+        self._leaving.pop(held.key, None)
+        self.compute.enqueue(held)
+
+    def await_clearance(self, held: Held) -> None:
+        """It was asked for early: it goes as soon as its CTC comes."""
+        self._holdings.move(held, "asking")
+        self._leaving[held.key] = held
+
+    def sent(self, held: Held, peer: str) -> None:
+        """Its tensor is on the way to ``peer``."""
+        self.asking.done(held.key)
+        self._holdings.move(held, "sent", peer)
+        if held.key.boundary > 0:
+            self._leaving[held.key] = held
+
+    def left(self, held: Held) -> None:
+        """It no longer waits here, whatever becomes of it."""
+        self._seeking.discard(held.key)
+        self._leaving.pop(held.key, None)
+        self.compute.drop(held)
+        self.asking.withdraw(held.key)
+
+    def forget(self, held: Held) -> None:
+        self.left(held)
+        if self.compute.running is held and self.compute.segment is not None:  # give back what was asked early
+            self.asking.withdraw(held.key._replace(boundary=self.compute.segment.stop))
+        self._holdings.remove(held)
+
+    def lifted(self, held: Held) -> None:
+        """The starvation bound: a work that has become too old moves to its new class."""
+        if held.place == "seeking":
+            self._seeking.discard(held.key)
+            self._seeking.add(held, self.klass(held))
+            self._sought += 1
+        self.compute.reclass()
+
+    def policy_changed(self) -> None:
+        for held in self._holdings.all():
+            if held.place == "seeking":
+                self._seeking.discard(held.key)
+                self._seeking.add(held, self.klass(held))
+        self.compute.reclass()
+
+    def back_to_seeking(self, key: Key) -> None:
+        """The request for it has come to nothing."""
+        held = self._holdings.get(key)
+        if held is not None and held.place == "asking":
+            self.seek(held)
+
+    def layout_changed(self) -> None:
+        """Queued works whose segment has gone seek another place; so do those of a draining one, if they are many."""
+        draining: List[Tuple[Held, Segment]] = []
+        for held in self.compute.queued():
+            segment = self._slots.can_still_run(held.model, held.key.boundary)
+            if segment is None:
+                self._requeue(held)
+            elif self._context.draining or self._slots.is_draining(held.model, held.key.boundary):
+                draining.append((held, segment))
+        if sum(self._slots.seconds(segment) for _, segment in draining) > self._context.limits.drain_short_s:
+            for held, _ in draining:
+                if self._peers.can_run(held.model, held.key.boundary):
+                    self._requeue(held)
+
+    def place_all(self) -> None:
+        """Place every seeking work that can be placed now: most urgent first, one look per group of equals. Nothing
+        is looked at while nothing has changed since the last time."""
+        for key in self.asking.expired():
+            self.back_to_seeking(key)
+        state = (self._context.here, self._context.there, self._sought)
+        if state == self._looked:
+            return
+        if self._seeking:
+            self._place_fronts()
+        self._take_asking_when_idle()
+        self._looked = (self._context.here, self._context.there, self._sought)
+
+    def ask_early(self, held: Held, segment: Segment) -> None:
+        """``held`` has just started ``segment``: if its next place is elsewhere, ask there while it computes."""
+        model = self._context.models.get(held.model)
+        if model is None or segment.stop >= model.units:
+            return
+        key = held.key._replace(boundary=segment.stop)
+        if key in self._holdings:
+            return
+        view = waiting(held, self.klass(held))._replace(boundary=segment.stop, continuing=True)
+        entering = model.bytes[segment.first] or 1
+        nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
+        best = self.asking.best(view, held.model, nbytes)
+        if best is not None and best.device != self._context.device:
+            self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
+
+    def _place_fronts(self) -> None:
+        fronts: List[Front] = []
+        for group in self._seeking.groups():
+            self._add_front(fronts, group)
+        heapify(fronts)
+        while fronts:
+            _, _, group, held = heappop(fronts)
+            if self._place(held, group.urgency):
+                self._add_front(fronts, group)
+
+    def _add_front(self, fronts: List[Front], group: Group) -> None:
+        policy = self._context.policy
+        key = self._seeking.front(group, policy.youngest_first)
+        held = self._holdings.get(key) if key is not None else None
+        if held is not None:
+            heappush(fronts, (policy.rank(waiting(held, group.urgency), self._context.now), held.key, group, held))
+
+    def _place(self, held: Held, urgency: float) -> bool:
+        best = self.asking.best(waiting(held, urgency), held.model, held.nbytes, held.failed_here)
+        if best is None:
+            return False
+        self._seeking.discard(held.key)
+        if best.device == self._context.device:
+            self.enqueue(held)
+        else:
+            self._holdings.move(held, "asking")
+            self._ask(held, held.key, best.device, best.compute_s, held.nbytes, 0.0)
+        return True
+
+    def _ask(self, held: Held, key: Key, peer: str, expected_s: float, nbytes: int, ready_in_s: float) -> None:
+        now = self._context.now
+        left = None if held.due is None else held.due - now
+        rtc = Rtc(key, held.model, self.klass(held), nbytes, expected_s, now - held.born, left, ready_in_s)
+        self.asking.ask(peer, rtc)
+
+    def _requeue(self, held: Held) -> None:
+        self.compute.drop(held)
+        self.seek(held)
+
+    def _take_asking_when_idle(self) -> None:
+        """Our executor has nothing to do while works of ours wait for others' clearance: take the first of them."""
+        if not self.compute.idle() or self._context.draining:
+            return
+        waits: List[Tuple[Tuple[float, ...], Key, Held]] = []
+        for key in self.asking.ungranted():
+            held = self._holdings.get(key)
+            if held is not None and held.place == "asking" and not held.failed_here:
+                view = waiting(held, self.klass(held))
+                if self.asking.may_run_here(view, held.model):
+                    waits.append((self._context.policy.rank(view, self._context.now), key, held))
+        if waits:
+            held = min(waits, key=lambda entry: entry[:2])[2]
+            self.asking.withdraw(held.key)
+            self.enqueue(held)
+
+    def _outputs_full(self, held: Held, segment: Segment) -> bool:
+        """Whether too many results at or above this work's class, of this very segment, still wait to leave."""
+        if not self._leaving:
+            return False
+        klass = self.klass(held)
+        stuck = 0
+        for other in self._leaving.values():
+            if other.key.boundary == segment.stop and other.model == held.model and self.klass(other) >= klass:
+                stuck += 1
+        return stuck >= self._context.limits.outputs_max
