@@ -1,8 +1,8 @@
 """What happened to a device, and what its core said to it: one JSON line per event, for ``pamdi.simulator.replay``.
 
-Off unless ``record`` in daemon.toml names a file. Payloads are left out (the core never looks inside them); all else
-of an event is there, so the same events at the same instants, given to a new core, must give the same instructions. The
-file is bounded: at ``RECORD_BYTES_MAX`` it ends, a line in the log says so, and the device goes on.
+Off unless ``record`` in daemon.toml names a file. Of a payload there is only that it is there (the core never looks
+inside); all else of an event is written, so the same events at the same instants, given to a new core, must give the
+same instructions. The file is bounded: at ``RECORD_BYTES_MAX`` it ends, a line in the log says so, the device goes on.
 """
 
 from pathlib import Path
@@ -89,12 +89,12 @@ def plain(instruction: Any) -> bytes:
 
 
 def without_payload(said: Any) -> Any:
-    """The fields of ``said`` (a struct), with None for every tensor."""
+    """The fields of ``said`` (a struct), with True for every tensor."""
     fields = {}
     for name in said.__struct_fields__:
         value = getattr(said, name)
         if name == "payload":
-            value = None
+            value = None if value is None else True
         elif isinstance(value, tuple) and value and hasattr(value[0], "payload"):  # records of a restored journal
             value = [without_payload(record) for record in value]
         fields[name] = value

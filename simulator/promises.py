@@ -49,7 +49,8 @@ class Promises(Watcher):
             if seen is not None:
                 seen(machine, instruction)
         self._bounds(machine.id, machine.device)
-        _hold("one segment at a time", machine.device.hops.compute.running is None, machine.running is None, machine.id)
+        running = machine.device.placing.compute.running
+        _hold("one segment at a time", running is None, machine.running is None, machine.id)
 
     def crashed(self, machine: Machine) -> None:
         """What it was cleared for is void. What it cleared others for is not: they may not know yet that it is dead."""
@@ -110,25 +111,26 @@ class Promises(Watcher):
         device = machine.device
         assert device is not None
         _its_own(machine.id, i.key, i.payload)
-        hops = device.hops
-        for held in hops.compute.queued():
-            if hops._leaving or device.slots.can_still_run(held.model, held.key.boundary) is None:
+        placing = device.placing
+        for held in placing.compute.queued():
+            segment = device.slots.can_still_run(held.model, held.key.boundary)
+            if segment is None or placing._outputs_full(held, segment):
                 continue
-            if hops.compute._klass(held) > i.urgency and not device.context.policy.youngest_first:
+            if placing.klass(held) > i.urgency and not device.context.policy.youngest_first:
                 raise BrokenPromise(
                     "urgent first", f"{machine.id} starts {_key(i.key)} while {_key(held.key)} is queued"
                 )
 
     def _bounds(self, id: str, device: Device) -> None:
-        limits, hops = device.context.limits, device.hops
-        queued, slots = len(hops.compute.queued()), len(device.slots._slots)
-        if queued > limits.queue_works_max + limits.asks_max + slots:
+        limits, placing = device.context.limits, device.placing
+        queued, parked, kept = len(placing.compute.queued()), placing.room.waiting(), device.holdings.kept_bytes
+        if queued > limits.queue_works_max + limits.asks_max + len(device.slots.ready()):
             raise BrokenPromise("queues are bounded", f"{id} queues {queued} works")
-        if len(hops.room._parked) > limits.parked_max:
-            raise BrokenPromise("queues are bounded", f"{id} parks {len(hops.room._parked)} requests")
-        backups = sum(held.nbytes for held in device.holdings.all() if held.place == "backup")
-        if backups != device.holdings.backup_bytes or backups > limits.backup_bytes_max:
-            raise BrokenPromise("copies are bounded", f"{id} keeps {backups}, counts {device.holdings.backup_bytes}")
+        if parked > limits.parked_max:
+            raise BrokenPromise("queues are bounded", f"{id} parks {parked} requests")
+        counted = sum(held.nbytes for held in device.holdings.all() if held.place in ("backup", "answering"))
+        if counted != kept or kept > limits.backup_bytes_max:
+            raise BrokenPromise("copies are bounded", f"{id} keeps {counted} bytes, counts {kept}")
 
     def _whole(self, machine: Machine, result: ins.PublishResult) -> None:
         device = machine.device
