@@ -11,6 +11,7 @@ from pamdi.core import events as ev
 from pamdi.simulator.documents import Placing
 from pamdi.simulator.machine import Machine, Pair, Peer
 from pamdi.simulator.server import Line, Server
+from pamdi.simulator.ways import Path
 
 if TYPE_CHECKING:
     from pamdi.simulator.world import World
@@ -24,6 +25,7 @@ class Connections:
         self.media: Dict[str, Server] = {}
         self._pairs: Dict[FrozenSet[str], Pair] = {}
         self._over: Dict[str, List[Pair]] = {id: [] for id in world.machines}
+        self._ways = placing.ways
         for a, to in placing.paths.items():
             for b, path in to.items():
                 if len(path) == 1:
@@ -33,10 +35,23 @@ class Connections:
             (max(len(path), len(paths[b][a])), a, b) for a, to in paths.items() for b, path in to.items() if a < b
         )
         for _, a, b in shortest_first:  # what lies on the way of others comes before them
-            self._connect(placing, a, b)
+            self._connect(a, b, paths[a][b], paths[b][a])
 
     def pair(self, a: str, b: str) -> "Pair | None":
         return self._pairs.get(frozenset((a, b)))
+
+    def reach(self, machine: Machine, head: str) -> None:
+        """``machine`` of a large fleet has got a work of ``head``, whom it must be able to answer: connect them."""
+        if head in machine.peers or head == machine.id:
+            return
+        there, back = self._ways.paths(machine.id).get(head), self._ways.paths(head).get(machine.id)
+        if there is None or back is None:
+            return
+        pair = self._connect(machine.id, head, there, back)
+        for x, y, path in ((machine.id, head, there), (head, machine.id, back)):
+            self._world.documents.add_neighbour(x, y, path)
+            self._world.allocate(self._world.machines[x])
+        self._try(pair)
 
     # -- what happens to devices and links ---------------------------------------------------------------------------
 
@@ -75,8 +90,8 @@ class Connections:
             return Server(self._heap)
         return self.media.setdefault(link.server[1], Server(self._heap))
 
-    def _connect(self, placing: Placing, a: str, b: str) -> None:
-        ways = {x: placing.paths[x][y] for x, y in ((a, b), (b, a))}
+    def _connect(self, a: str, b: str, there: Path, back: Path) -> Pair:
+        ways = {a: there, b: back}
         machines = self._world.machines
         needs: Set[Pair] = set()
         via: Set[str] = set()
@@ -93,6 +108,7 @@ class Connections:
         for x, y in ((a, b), (b, a)):
             lines = tuple(self.lines[link.a, link.b] for link in ways[x])
             machines[x].peers[y] = Peer(machines[y], pair, lines)
+        return pair
 
     def _touching(self, machine: Machine) -> List[Pair]:
         return [*(peer.pair for peer in machine.peers.values()), *self._over[machine.id]]

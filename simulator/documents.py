@@ -22,6 +22,7 @@ class Placing(NamedTuple):
     holds: Holds
     routes: Dict[str, Tuple[Route, ...]]
     paths: Dict[str, Dict[str, Path]]
+    ways: Ways
 
 
 def place(scenario: Scenario, policy: str) -> Placing:
@@ -39,17 +40,17 @@ def place(scenario: Scenario, policy: str) -> Placing:
         holds = {device.id: every for device in scenario.device}
         if policy == "ar-mdi":
             routes = ar_mdi_routes(scenario)
-    return Placing(holds, routes, _paths(scenario, holds, routes))
-
-
-def _paths(scenario: Scenario, holds: Holds, routes: Mapping[str, Tuple[Route, ...]]) -> Dict[str, Dict[str, Path]]:
-    """Direct links both ways, and tunnels: both ends have one, or neither."""
     ways = Ways(scenario)
+    return Placing(holds, routes, _paths(scenario, ways, routes), ways)
+
+
+def _paths(scenario: Scenario, ways: Ways, routes: Mapping[str, Tuple[Route, ...]]) -> Dict[str, Dict[str, Path]]:
+    """Links, and ways over others: both ends have one, or neither."""
     found: Dict[str, Dict[str, Path]] = {
         id: {b: (link,) for b, link in others.items()} for id, others in ways.links.items()
     }
     wanted: Dict[str, List[str]] = {}
-    for pair in pairs_to_connect(ways, scenario, holds, routes):
+    for pair in pairs_to_connect(ways, scenario, routes):
         a, b = sorted(pair)
         wanted.setdefault(a, []).append(b)
         wanted.setdefault(b, []).append(a)
@@ -70,7 +71,7 @@ class Documents:
         self._devices = {device.id: device for device in scenario.device}
         self._sources = tuple(source.spec() for source in scenario.source)
         self._specs = tuple(ModelSpec(model.id, tuple(model.bytes)) for model in scenario.model)
-        self._neighbours = {a: tuple(neighbour(b, path) for b, path in to.items()) for a, to in placing.paths.items()}
+        self._neighbours = {a: {b: neighbour(b, path) for b, path in to.items()} for a, to in placing.paths.items()}
 
     def of(self, id: str, epoch: int, units: Iterable[Unit]) -> DeviceAllocation:
         return DeviceAllocation(
@@ -80,8 +81,11 @@ class Documents:
             sources=self._sources,
             models=self._specs,
             routes=self._placing.routes,
-            neighbours=self._neighbours[id],
+            neighbours=tuple(self._neighbours[id].values()),
         )
+
+    def add_neighbour(self, id: str, b: str, path: Path) -> None:
+        self._neighbours[id][b] = neighbour(b, path)
 
     def _resident(self, id: str, unit: Unit) -> Resident:
         name, u = unit

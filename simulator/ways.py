@@ -7,7 +7,7 @@ to all others; a test compares both on random fleets.
 
 from typing import Dict, FrozenSet, Iterable, List, Mapping, Set, Tuple
 
-from pamdi.controller.fleet import Fleet, Unit
+from pamdi.controller.fleet import Fleet
 from pamdi.controller.network import Link, Network
 from pamdi.controller.reach import TUNNELS_ALL_DEVICES_MAX
 from pamdi.core.allocation import Route
@@ -19,6 +19,7 @@ Path = Tuple[Link, ...]
 class Ways:
     def __init__(self, fleet: Fleet) -> None:
         self.ids = sorted(device.id for device in fleet.device)
+        self._reached: Dict[str, Dict[str, Path]] = {}
         network = Network(fleet)
         self.links: Dict[str, Dict[str, Link]] = {id: {} for id in self.ids}
         for a, b in sorted(_declared(fleet, self.ids)):
@@ -28,6 +29,11 @@ class Ways:
 
     def paths(self, a: str) -> Dict[str, Path]:
         """From ``a`` to every device in reach, itself apart."""
+        if a not in self._reached:
+            self._reached[a] = self._search(a)
+        return self._reached[a]
+
+    def _search(self, a: str) -> Dict[str, Path]:
         reached: Dict[str, Path] = {a: ()}
         layer: List[str] = [a]
         while layer:
@@ -42,23 +48,25 @@ class Ways:
         return reached
 
 
-def pairs_to_connect(
-    ways: Ways, fleet: Fleet, holds: Mapping[str, FrozenSet[Unit]], routes: Mapping[str, Tuple[Route, ...]]
-) -> Set[Pair]:
-    """Who needs a connection without having a link. In a small fleet everybody, as in ``controller.reach``; in a large
-    one a head and who holds something of its sources' models (nobody else ever has a work of its), and devices that
-    follow each other on a route."""
+def is_large(fleet: Fleet) -> bool:
+    """Whether connections over others are made where they are needed only."""
+    return len(fleet.device) > TUNNELS_ALL_DEVICES_MAX
+
+
+def pairs_to_connect(ways: Ways, fleet: Fleet, routes: Mapping[str, Tuple[Route, ...]]) -> Set[Pair]:
+    """Who has a connection from the beginning without having a link. In a small fleet everybody, as in
+    ``controller.reach``; in a large one those that follow each other on a route, and a head and who is on its routes.
+    (The controller connects a head with everybody there: 400,000 beacons a second for 200 heads of 1,000 devices. Here
+    a device that gets a work of a head it is not connected with is connected then.)"""
     direct = {frozenset((a, b)) for a, others in ways.links.items() for b in others if a in ways.links[b]}
-    if len(ways.ids) <= TUNNELS_ALL_DEVICES_MAX:
+    if not is_large(fleet):
         return {frozenset((a, b)) for a in ways.ids for b in ways.ids if a < b} - direct
-    holders: Dict[str, List[str]] = {}
-    for id, units in holds.items():
-        for model in {model for model, _ in units}:
-            holders.setdefault(model, []).append(id)
-    pairs = {frozenset((s.device, id)) for s in fleet.source for id in holders.get(s.model, ()) if id != s.device}
-    for some in routes.values():
-        for route in some:
-            pairs |= {frozenset((a.device, b.device)) for a, b in zip(route.visits, route.visits[1:])}
+    pairs: Set[Pair] = set()
+    for source in fleet.source:
+        for route in routes.get(source.id, ()):
+            stops = [source.device, *(visit.device for visit in route.visits), source.device]
+            pairs |= {frozenset(two) for two in zip(stops, stops[1:])}
+            pairs |= {frozenset((source.device, stop)) for stop in stops}
     return {pair for pair in pairs if len(pair) == 2} - direct
 
 

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
+from pamdi.core import messages as ms
 from pamdi.core.device import Device
 from pamdi.core.segment import Segment
 from pamdi.simulator.clients import Client, Piece
@@ -18,6 +19,7 @@ from pamdi.simulator.heap import WAKE, Heap
 from pamdi.simulator.machine import NEVER, Machine, Parcel
 from pamdi.simulator.scenario import Scenario
 from pamdi.simulator.server import Transfer
+from pamdi.simulator.ways import is_large
 from pamdi.simulator.wire import control_bytes
 
 WARM_UP_S = 1.0  # the fleet comes up before its clock of arrivals and faults starts
@@ -56,6 +58,7 @@ class World:
         for id, machine in self.machines.items():
             machine.units = placing.holds.get(id, frozenset())
         self.connections = Connections(self, placing)
+        self._large = is_large(scenario)
         models = {model.id: model for model in scenario.model}
         self._bytes = {id: model.bytes for id, model in models.items()}
         self._models = models
@@ -232,7 +235,11 @@ class World:
         if parcel.leg < len(peer.lines):
             self._leave(parcel)
             return
-        nbytes = parcel.nbytes if parcel.payload is not None else 0
+        nbytes = 0
+        if parcel.payload is not None:
+            nbytes = parcel.nbytes
+            if self._large and isinstance(parcel.message, ms.Tensor):
+                self.connections.reach(peer.to, parcel.message.work.head)
         transit_s = self.heap.now - parcel.sent_at
         self.feed(peer.to, ev.Received(parcel.sender.id, parcel.message, parcel.payload, nbytes, transit_s))
 
