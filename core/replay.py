@@ -154,7 +154,7 @@ class Replay:
         """One replay of the budget, if it is there."""
         limits, now = self._context.limits, self._context.now
         trickle = (now - self._trickled_at) * limits.replay_trickle_hz
-        self._budget, self._trickled_at = min(limits.replay_burst, self._budget + trickle), now
+        self._budget, self._trickled_at = min(max(1.0, limits.replay_burst), self._budget + trickle), now
         if self._budget < 1.0:
             return False
         self._budget -= 1.0

@@ -4,16 +4,18 @@
 * Per device, a work waits for at most one segment of a lower class.
 * Nothing is sent without a grant: every tensor uses up one CTC for its key.
 * A tensor that is refused is kept by its sender.
+* What a device says it has taken, it holds.
 * The executor runs one segment at a time, and core and executor agree on whether it does.
 """
 
-from typing import TYPE_CHECKING, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
 
 from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
 from pamdi.core.work import Key
 
 if TYPE_CHECKING:
+    from pamdi.core.device import Device
     from tests.core.world import World
 
 
@@ -23,6 +25,7 @@ class Invariants:
         self._grants: Set[Tuple[str, str, Key]] = set()
         # Per device and instance: the class of each queued work when it came, and the lower segments it waited for.
         self._waits: Dict[Tuple[str, int], Dict[Key, int]] = {}
+        self._said_taken: List[Key] = []
         self.longest_wait = 0
 
     def after_event(self, id: str) -> None:
@@ -40,6 +43,10 @@ class Invariants:
         running = device.placing.compute.running
         assert (running is None) == (self._world.running[id] is None), "core and executor disagree"
         self._count_waits(id)
+        for key in self._said_taken:
+            held = device.holdings.of(key.work)
+            assert held or self._expired(device, key), f"{id} says that it has taken {key}, and holds nothing of it"
+        self._said_taken = []
 
     def starts(self, id: str, i: ins.Infer) -> None:
         """A segment is never started while a work of a higher class is queued here and could start."""
@@ -71,10 +78,16 @@ class Invariants:
     def _of(self, id: str) -> Dict[Key, int]:
         return self._waits.setdefault((id, self._world.instances[id]), {})
 
+    def _expired(self, device: "Device", key: Key) -> bool:
+        """A work past its deadline may have been taken and dropped; a duplicate of it is still answered."""
+        return device.remembered.has_passed(key) is False and key.work in self._world.short_lived
+
     def sent(self, id: str, i: ins.Send) -> None:
         """Nothing is sent without a grant: every tensor follows a CTC for its key that was not used before."""
         if isinstance(i.message, ms.Ctc):
             self._grants.add((i.peer, id, i.message.key))
+        elif isinstance(i.message, ms.Taken):
+            self._said_taken.append(i.message.key)
         elif isinstance(i.message, ms.Tensor):
             grant = (id, i.peer, i.message.work.key)
             assert grant in self._grants, f"{id} sends {i.message.work.key} to {i.peer} without a grant"

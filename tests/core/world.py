@@ -9,7 +9,7 @@ submissions, results and wills. Every step checks the invariants (``invariants``
 
 import heapq
 import random
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, Optional, Set, Tuple
 
 import msgspec
 
@@ -84,9 +84,10 @@ class World:
         self.epoch = 1
         self.computed: List[Tuple[str, Key]] = []
         self.counters: Dict[str, int] = {}
-        self.cut: set = set()  # type: ignore[type-arg]
+        self.cut: Set[FrozenSet[str]] = set()
         self.trace: List[str] = []
         self.poison: Dict[WorkId, int] = {}  # how many devices each has killed
+        self.short_lived: Set[WorkId] = set()  # those with a deadline
         self.broker_back_at = 0.0
         self.invariants = Invariants(self)
         for device in settings.devices:
@@ -215,6 +216,8 @@ class World:
         work = WorkId(source, id)
         record = self.records.setdefault(work, Record(self.now, source))
         head = next(s.device for s in self.settings.sources if s.id == source)
+        if deadline_s is not None:
+            self.short_lived.add(work)
 
         def once() -> None:
             if record.ended_at is not None:

@@ -1,0 +1,338 @@
+"""The hand-over, sentence by sentence: asked, cleared, sent, taken, kept, passed on."""
+
+from typing import List
+
+import pytest
+
+from pamdi.core import events as ev
+from pamdi.core import instructions as ins
+from pamdi.core import messages as ms
+from pamdi.core.limits import Limits
+from pamdi.core.work import Key
+from tests.core.lone import NBYTES, UNIT_S, Lone, key, rtc, sent, tensor, told
+
+ONE = Limits(works_ahead_max=1, queue_works_max=1)
+
+
+def handed_over(stage: Lone, id: str = "a", peer: str = "d1") -> None:
+    """A work of ours goes to ``peer``, which takes it."""
+    stage.submit(id)
+    stage.receive(peer, ms.Ctc(key(id), 1.0))
+    stage.receive(peer, ms.Taken(key(id)))
+    assert stage.place(key(id)) == "backup"
+
+
+def far(limits: Limits = Limits()) -> Lone:
+    """A device that holds no segment; d1 holds all."""
+    stage = Lone(units=(), limits=limits)
+    stage.offers("d1", 0, 1, 2, 3)
+    return stage
+
+
+# -- asking and clearing -----------------------------------------------------------------------------------------
+
+
+def test_nothing_goes_before_it_is_cleared() -> None:
+    stage = far()
+    assert told(stage.submit("a")) == ["d1 Rtc"]
+    assert told(stage.receive("d1", ms.Ctc(key("a"), 1.0))) == ["d1 Tensor"]
+
+
+def test_a_clearance_that_is_late_or_from_somebody_else_is_given_back() -> None:
+    stage = far()
+    assert told(stage.receive("d1", ms.Ctc(key("a"), 1.0))) == ["d1 Withdrawn"]
+    stage.submit("a")
+    assert told(stage.receive("d2", ms.Ctc(key("a"), 1.0))) == ["d2 Withdrawn"]
+    assert stage.place(key("a")) == "asking"
+
+
+def test_a_refusal_or_silence_sends_the_request_to_the_next_best() -> None:
+    stage = far()
+    stage.offers("d2", 0, seconds=UNIT_S)
+    stage.submit("a")
+    assert told(stage.receive("d1", ms.Refusal(key("a"), "busy"))) == ["d2 Rtc"]
+    assert told(stage.later(stage.device.context.limits.ask_s + 0.01))[:2] == ["d2 Withdrawn", "d1 Rtc"]
+
+
+def test_who_refused_is_asked_again_after_a_moment_without_any_other_event() -> None:
+    stage = far()
+    stage.submit("a")
+    assert told(stage.receive("d1", ms.Refusal(key("a"), "busy"))) == []
+    assert told(stage.later(stage.device.context.limits.avoid_s)) == ["d1 Rtc"]
+
+
+def test_the_request_for_the_next_segment_goes_out_while_the_present_one_computes() -> None:
+    stage = Lone(units=(0,))
+    stage.offers("d1", 1)
+    said = stage.submit("a")
+    assert told(said) == ["d1 Rtc"] and any(isinstance(i, ins.Infer) for i in said)
+    [(_, asked)] = sent(said)
+    assert isinstance(asked, ms.Rtc) and asked.key == key("a", 1) and asked.ready_in_s == UNIT_S
+    stage.receive("d1", ms.Ctc(key("a", 1), 1.0))
+    assert told(stage.infer()) == ["d1 Tensor"]
+
+
+def test_a_grant_a_refusal_and_a_promise_taken_back_carry_the_backlog() -> None:
+    stage = Lone(limits=ONE)
+    [(_, grant)] = sent(stage.receive("d1", rtc(key("a"))))
+    [(_, revoked), _] = sent(stage.receive("d2", rtc(key("b"), 10.0)))
+    [(_, refusal)] = sent(stage.receive("d2", ms.Rtc(key("c"), "no", 1.0, 1, 1.0)))
+    assert isinstance(grant, ms.Ctc) and grant.backlog.classes[0].seconds == pytest.approx(4 * UNIT_S)
+    assert isinstance(revoked, ms.Revoked) and revoked.backlog.classes == ()
+    assert isinstance(refusal, ms.Refusal) and refusal.backlog.classes[0].urgency == 10.0
+
+
+def test_each_refusal_says_why() -> None:
+    stage = Lone(units=(0,), limits=Limits(tensor_bytes_max=10, parked_max=0, works_ahead_max=0, outputs_max=1))
+    why: List[str] = []
+    for asked in (rtc(key("a", 1)), rtc(key("a")), ms.Rtc(key("a"), "net", 1.0, 5, 0.1)):
+        why += [m.why for _, m in sent(stage.receive("d1", asked), ms.Refusal) if isinstance(m, ms.Refusal)]
+    stage.feed(ev.DrainAsked())
+    why += [m.why for _, m in sent(stage.receive("d1", rtc(key("a"))), ms.Refusal) if isinstance(m, ms.Refusal)]
+    assert why == ["not_ready", "too_large", "busy", "draining"]
+
+
+def test_waiting_requests_are_granted_by_class_and_then_by_age_on_one_clock() -> None:
+    stage = Lone(limits=ONE)
+    stage.receive("d1", tensor(key("x")))
+    stage.receive("d1", tensor(key("y")))
+    stage.receive("d1", rtc(key("older"), age_s=0.5))
+    stage.now += 0.2
+    stage.receive("d2", rtc(key("younger"), age_s=0.6))  # 0.1 s younger, for the other has waited here for 0.2 s
+    stage.receive("d2", rtc(key("urgent"), 10.0))
+    granted: List[str] = []
+    while stage.running is not None:
+        stage.infer(0.01)
+        for peer, message in sent(stage.said, ms.Ctc):
+            assert isinstance(message, ms.Ctc)
+            if message.key.id not in granted:
+                granted.append(message.key.id)
+                stage.receive(peer, ms.Withdrawn(message.key))
+    assert granted == ["urgent", "older", "younger"]
+
+
+def test_when_too_many_requests_wait_the_least_urgent_is_refused() -> None:
+    stage = Lone(limits=Limits(works_ahead_max=1, queue_works_max=1, parked_max=1))
+    stage.receive("d1", tensor(key("x")))
+    stage.receive("d1", tensor(key("y"), 10.0))
+    stage.receive("d1", rtc(key("normal")))
+    assert told(stage.receive("d2", rtc(key("urgent"), 10.0))) == ["d1 Refusal"]
+
+
+def test_a_promise_that_is_not_used_expires() -> None:
+    stage = Lone(limits=ONE)
+    stage.receive("d1", rtc(key("a")))
+    assert len(stage.device.placing.room) == 1
+    stage.later(2.0)
+    assert len(stage.device.placing.room) == 0 and stage.counters["reservations_expired"] == 1
+
+
+# -- taking ------------------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_without_a_promise_is_taken_if_there_is_room() -> None:
+    stage = Lone()
+    assert told(stage.receive("d1", tensor(key("a")))) == ["d1 Taken"]
+
+
+@pytest.mark.parametrize("of", [key("a", 1), key("a", 7)])
+def test_a_tensor_without_a_promise_for_a_segment_that_is_not_here_is_refused(of: Key) -> None:
+    stage = Lone(units=(0,))
+    assert sent(stage.receive("d1", tensor(of)))[0][1].why == "not_ready"  # type: ignore[union-attr]
+
+
+def test_a_duplicate_is_answered_with_what_is_known_of_it_in_every_state() -> None:
+    stage = Lone(units=(0,))
+    stage.offers("d2", 1, 2, 3)
+
+    def again() -> List[str]:
+        return told(stage.receive("d1", tensor(key("a")))) + told(stage.receive("d1", rtc(key("a"))))
+
+    assert again() == ["d1 Taken", "d2 Rtc", "d1 Taken"]  # it is new, runs, and its next place is asked for early
+    assert again() == ["d1 Taken", "d1 Taken"]  # running
+    stage.infer()
+    stage.receive("d2", ms.Ctc(key("a", 1), 1.0))
+    assert stage.place(key("a", 1)) == "sent" and again() == ["d1 Taken", "d1 Taken"]
+    stage.receive("d2", ms.Taken(key("a", 1)))
+    assert again() == ["d1 PassedOn", "d1 PassedOn"]  # passed on
+    stage.receive("d2", ms.Finished((key("a").work,)))
+    assert again() == ["d1 Finished", "d1 Finished"]
+    assert stage.counters["duplicates_suppressed"] == 9
+
+
+def test_a_higher_attempt_erases_lower_ones_everywhere() -> None:
+    stage = Lone()
+    stage.receive("d1", tensor(key("a", 0)))
+    stage.receive("d1", tensor(key("a", 1)))
+    stage.receive("d1", tensor(key("a", 0, attempt=1)))
+    assert [held.key.attempt for held in stage.device.holdings.all()] == [1]
+    assert told(stage.receive("d1", rtc(key("a", 0)))) == ["d1 PassedOn"]
+
+
+# -- keeping -----------------------------------------------------------------------------------------------------
+
+
+def test_the_sender_keeps_the_tensor_until_the_receiver_has_passed_it_on() -> None:
+    stage = far()
+    handed_over(stage)
+    stage.receive("d1", ms.PassedOn(key("a")))
+    assert stage.place(key("a")) == "nowhere"
+
+
+def test_passed_on_is_said_when_the_next_device_has_taken_it_and_not_before() -> None:
+    stage = Lone(units=(0,))
+    stage.offers("d2", 1)
+    stage.receive("d1", tensor(key("a")))
+    stage.infer()
+    stage.receive("d2", ms.Ctc(key("a", 1), 1.0))
+    assert sent(stage.said, ms.PassedOn) == []
+    assert told(stage.receive("d2", ms.Taken(key("a", 1)))) == ["d1 PassedOn"]
+
+
+def test_a_tensor_that_is_refused_stays_here_and_goes_elsewhere() -> None:
+    stage = far()
+    stage.submit("a")
+    stage.receive("d1", ms.Ctc(key("a"), 1.0))
+    stage.offers("d2", 0, seconds=0.0)
+    assert told(stage.receive("d1", ms.Refusal(key("a"), "busy"))) == ["d2 Rtc"]
+
+
+def test_when_a_device_is_dead_the_other_sends_it_on_again_from_the_same_boundary() -> None:
+    stage = Lone(units=(0,))
+    stage.offers("d1", 1)
+    stage.submit("a")
+    stage.receive("d1", ms.Ctc(key("a", 1), 1.0))
+    stage.infer()
+    stage.receive("d1", ms.Taken(key("a", 1)))
+    stage.offers("d2", 1)
+    stage.feed(ev.LinkDown("d1"))
+    assert stage.place(key("a", 1)) == "backup"  # silent is not dead yet
+    said = stage.feed(ev.PeerState("d1", "offline"))
+    [(peer, asked)] = sent(said, ms.Rtc)
+    assert peer == "d2" and isinstance(asked, ms.Rtc) and asked.key == key("a", 1)
+
+
+def test_a_silent_link_alone_means_dead_after_a_while() -> None:
+    stage = far()
+    handed_over(stage)
+    stage.feed(ev.LinkDown("d1"))
+    stage.later(stage.device.context.limits.dead_s - 0.1)
+    assert stage.place(key("a")) == "backup"
+    stage.later(0.2)
+    assert stage.place(key("a")) == "seeking"
+
+
+def test_a_will_alone_means_suspect_no_new_works_go_there_and_nothing_is_sent_again() -> None:
+    stage = far()
+    handed_over(stage)
+    stage.feed(ev.PeerState("d1", "offline"))
+    assert told(stage.submit("b")) == [] and stage.place(key("a")) == "backup"
+    assert told(stage.feed(ev.PeerState("d1", "online"))) == ["d1 Rtc"]
+
+
+def test_on_reconnect_two_peers_exchange_the_keys_they_hold() -> None:
+    stage = far()
+    handed_over(stage, "a")
+    handed_over(stage, "b")
+    said = stage.receive("d1", ms.Holding((key("a"),)))
+    assert stage.place(key("a")) == "backup" and [m.key for _, m in sent(said, ms.Rtc)] == [key("b")]  # type: ignore[union-attr]
+
+
+def test_what_was_passed_on_is_said_before_what_is_held_so_that_it_is_not_taken_for_lost() -> None:
+    stage = Lone(units=(0,))
+    stage.offers("d2", 1)
+    stage.receive("d1", tensor(key("a")))
+    stage.receive("d1", tensor(key("b")))
+    stage.infer()
+    stage.receive("d2", ms.Ctc(key("a", 1), 1.0))
+    stage.receive("d2", ms.Taken(key("a", 1)))
+    greeting = sent(stage.feed(ev.LinkUp("d1", 1)), ms.PassedOn, ms.Holding)
+    assert greeting == [("d1", ms.PassedOn(key("a"))), ("d1", ms.Holding((key("b"),)))]
+
+
+def test_held_keys_of_finished_works_are_answered_with_finished() -> None:
+    stage = Lone()
+    stage.receive("d2", ms.Finished((key("a").work,)))
+    assert told(stage.receive("d1", ms.Holding((key("a"), key("b"))))) == ["d1 Finished"]
+
+
+def test_a_work_that_was_taken_before_the_link_broke_is_not_sent_twice() -> None:
+    stage = far()
+    stage.submit("a")
+    stage.receive("d1", ms.Ctc(key("a"), 1.0))
+    stage.feed(ev.LinkDown("d1"))
+    stage.feed(ev.LinkUp("d1", 1))
+    assert told(stage.offers("d1", 0)) == ["d1 Rtc"]
+    said = stage.receive("d1", ms.Taken(key("a")))  # that is how a duplicate request is answered
+    assert stage.place(key("a")) == "backup" and told(said) == []
+
+
+def test_a_request_for_what_has_been_passed_on_frees_the_copy() -> None:
+    stage = far()
+    stage.submit("a")
+    stage.receive("d1", ms.PassedOn(key("a")))
+    assert stage.place(key("a")) == "nowhere"
+
+
+def test_a_tensor_that_nobody_speaks_of_is_placed_again() -> None:
+    stage = far()
+    stage.submit("a")
+    stage.receive("d1", ms.Ctc(key("a"), 1.0))
+    assert "d1 Rtc" in told(stage.later(stage.device.context.limits.resend_s + 0.1))
+    assert stage.counters["tensors_unanswered"] == 1
+
+
+def test_copies_are_bounded_in_bytes_and_the_oldest_goes_first() -> None:
+    stage = far(Limits(backup_bytes_max=2 * NBYTES))
+    for id in ("a", "b", "c"):
+        handed_over(stage, id)
+        stage.now += 0.01
+    assert [stage.place(key(id)) for id in ("a", "b", "c")] == ["nowhere", "backup", "backup"]
+    assert stage.counters["backups_dropped"] == 1
+
+
+def test_copies_are_bounded_in_age_and_finished_ids_free_them_before() -> None:
+    stage = far()
+    stage.receive("d1", ms.Beacon("d1"))
+    stage.offers("d1", 0, 1, 2, 3)
+    handed_over(stage, "a")
+    stage.receive("d1", ms.Finished((key("a").work,)))
+    assert stage.place(key("a")) == "nowhere"
+    other = Lone(units=(0,), head="d1")
+    other.offers("d2", 1)
+    other.receive("d1", tensor(key("b")))
+    other.infer()
+    other.receive("d2", ms.Ctc(key("b", 1), 1.0))
+    other.receive("d2", ms.Taken(key("b", 1)))
+    other.later(199.0)
+    assert other.place(key("b", 1)) == "backup"
+    other.later(2.0)
+    assert other.place(key("b", 1)) == "nowhere" and other.counters["backups_expired"] == 1
+
+
+def test_an_answer_is_kept_until_its_head_says_finished_and_said_again_when_asked() -> None:
+    stage = Lone(units=(3,), head="d1")
+    stage.receive("d1", tensor(key("a", 3)))
+    assert told(stage.infer()) == ["d1 Answer"]
+    assert told(stage.receive("d1", ms.Where(key("a").work, 0))) == ["d1 Here", "d1 Answer"]
+    assert told(stage.feed(ev.LinkUp("d1", 1)))[-1] == "d1 Answer"
+    stage.receive("d1", ms.Finished((key("a").work,)))
+    assert len(stage.device.holdings) == 0
+
+
+def test_an_input_that_fails_here_is_tried_elsewhere_before_it_is_tried_here_again() -> None:
+    stage = Lone()
+    stage.offers("d1", 0, seconds=1.0)  # much slower: chosen only because we have failed
+    stage.submit("a")
+    said = stage.feed(ev.InferenceFailed(key("a"), "nan"))
+    assert told(said) == ["d1 Rtc"]
+
+
+def test_an_input_that_no_device_can_run_is_tried_a_bounded_number_of_times() -> None:
+    stage = Lone()
+    stage.submit("a")
+    for _ in range(3):
+        stage.feed(ev.InferenceFailed(key("a"), "nan"))
+    assert stage.running is None and stage.counters["inferences_failed"] == 3
+    final = [i for i in stage.said if isinstance(i, ins.JournalFinal)]
+    assert [(i.status, i.reason) for i in final] == [("failed", "attempts")]
