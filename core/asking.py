@@ -53,6 +53,14 @@ class Asking:
             candidates.extend(self._here(work, model))
         return self._context.policy.pick(work, candidates, self._context.now) if candidates else None
 
+    def nobody(self, model: str, boundary: int, urgency: float, continuing: bool) -> bool:
+        """Whether ``best`` is sure to find nobody: a cheap look before a work is compared with others."""
+        if self._may_ask(urgency):
+            return False
+        return self._slots.ready_at(model, boundary) is None or not (
+            continuing or self._room.has_room(urgency, model, boundary)
+        )
+
     def ask(self, peer: str, rtc: Rtc) -> None:
         until = self._context.now + self._context.limits.ask_s + rtc.ready_in_s
         self._asks[rtc.key] = Ask(peer, rtc.urgency, until, granted=False)

@@ -65,9 +65,11 @@ class Beacons:
         """Against what a listener believes by now: reported backlogs shrink as time goes by."""
         told = self._told.backlog if self._told is not None else Backlog()
         elapsed = self._context.now - self._told_at
-        classes = {entry.urgency for entry in told.classes + present.classes} | {float("inf")}
-        believed = (max(0.0, told.ahead_of(klass) - elapsed) - present.ahead_of(klass) for klass in classes)
-        return any(abs(error) > self._context.limits.beacon_change_s for error in believed)
+        for klass in {entry.urgency for entry in told.classes + present.classes} | {float("inf")}:
+            believed_s = max(0.0, told.ahead_of(klass) - elapsed)
+            if abs(believed_s - present.ahead_of(klass)) > self._context.limits.beacon_change_s:
+                return True
+        return False
 
     def _look_again(self, _: None) -> None:
         self._armed = False

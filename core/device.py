@@ -13,10 +13,11 @@ from typing import Any, Callable, Dict, List, Optional, Type
 
 from pamdi.core import events as ev
 from pamdi.core import messages as ms
+from pamdi.core.admitted import Admitted
 from pamdi.core.beacons import Beacons
 from pamdi.core.context import Context
 from pamdi.core.errors import ConfigError
-from pamdi.core.head import Admitted, Head
+from pamdi.core.head import Head
 from pamdi.core.holdings import Holdings
 from pamdi.core.hops import Hops
 from pamdi.core.instructions import AnyInstruction, Send, SetNeighbours, Stopped

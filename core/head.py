@@ -8,8 +8,9 @@ Overload is met here and only here, by refusing: per source, over all sources, a
 answer counted in. Full means refusing, never forgetting.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from pamdi.core.admitted import Admitted
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
 from pamdi.core.events import FinalRecord, OpenRecord, Restored, Submitted
@@ -25,45 +26,8 @@ from pamdi.core.instructions import (
 from pamdi.core.messages import Finished
 from pamdi.core.peers import Peers
 from pamdi.core.work import Key, Visit, Work, WorkId
-from pamdi.core.work_life import WORK
 
 _REASONS = frozenset(reason.value for reason in Reason)
-
-
-class Admitted:
-    """A work at its head, from submission until it is forgotten. Instants in the caller's clock.
-    ``attempt_restored``: the attempt it was at when this life of the head began; earlier ones are not held against
-    its devices. ``tell``: who should hear that it has ended."""
-
-    __slots__ = (
-        "attempt", "attempt_restored", "born", "cancelled", "detail", "digest", "due", "gamma", "latency_s", "nbytes",
-        "path", "payload", "reason", "retried", "state", "status", "tell", "work",
-    )  # fmt: skip
-
-    def __init__(self, work: WorkId, digest: str, payload: Any, nbytes: int, born: float) -> None:
-        self.work = work
-        self.digest = digest
-        self.payload = payload
-        self.nbytes = nbytes
-        self.born = born
-        self.state = WORK.initial
-        self.gamma: Optional[float] = None
-        self.due: Optional[float] = None
-        self.cancelled = False
-        self.attempt = self.attempt_restored = 0
-        self.retried = 0
-        self.status = self.reason = self.detail = ""
-        self.latency_s = 0.0
-        self.path: Tuple[Visit, ...] = ()
-        self.tell: Set[str] = set()
-
-    @property
-    def losses(self) -> int:
-        """How often it was started anew in this life of its head."""
-        return self.attempt - self.attempt_restored
-
-    def step(self, event: str) -> None:
-        self.state = WORK.step(self.state, event)
 
 
 class Head:
@@ -284,7 +248,6 @@ class Head:
     def _drop(self, admitted: Admitted) -> None:
         del self._works[admitted.work]
         self._bytes -= admitted.nbytes
-        self._hops.forget_end(admitted.work)
 
     def _no_longer_open(self, admitted: Admitted) -> None:
         self._open_all -= 1

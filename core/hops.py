@@ -199,10 +199,6 @@ class Hops:
             self.room.ended(work)
             self._remembered.end(work)
 
-    def forget_end(self, work: WorkId) -> None:
-        """Its head (this device) has forgotten the work: the id may come anew."""
-        self._remembered.forget(work)
-
     def again(self, held: Held, detail: str) -> None:
         """Whoever had it has lost it: to the next, or to its head with the reason when too many have."""
         held.resent += 1

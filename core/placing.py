@@ -151,6 +151,8 @@ class Placing:
                 self._add_front(fronts, group)
 
     def _add_front(self, fronts: List[Front], group: Group) -> None:
+        if self.asking.nobody(group.model, group.boundary, group.urgency, group.continuing):
+            return
         policy = self._context.policy
         key = self._seeking.front(group, policy.youngest_first)
         held = self._holdings.get(key) if key is not None else None

@@ -36,9 +36,10 @@ def _key(key: Key) -> bool:
 
 
 def _backlog(backlog: Backlog) -> bool:
-    return _seconds(backlog.running_s) and all(
-        0.0 < entry.urgency <= URGENCY_MAX and _seconds(entry.seconds) for entry in backlog.classes
-    )
+    for entry in backlog.classes:
+        if not (0.0 < entry.urgency <= URGENCY_MAX and 0.0 <= entry.seconds <= SECONDS_MAX):
+            return False
+    return 0.0 <= backlog.running_s <= SECONDS_MAX
 
 
 def _work(work: Work, _: float) -> str:
@@ -68,8 +69,9 @@ def _ctc(ctc: Ctc, promise_s_max: float) -> str:
 
 
 def _beacon(beacon: Beacon, _: float) -> str:
-    if not all(0 <= s.first < s.stop and _seconds(s.seconds) for s in beacon.ready):
-        return "segments out of range"
+    for segment in beacon.ready:
+        if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
+            return "segments out of range"
     return "" if _backlog(beacon.backlog) else "a backlog out of range"
 
 

@@ -67,11 +67,6 @@ class Remembered:
     def has_ended(self, work: WorkId) -> bool:
         return self._fresh(self._ended.get(work)) is not None
 
-    def forget(self, work: WorkId) -> None:
-        """The head has forgotten the work: its id may come anew."""
-        self._ended.pop(work, None)
-        self._attempts.pop(work, None)
-
     def _fresh(self, entry: Any) -> Any:
         return entry if entry is not None and entry[0] >= self._context.now - self._context.limits.known_s else None
 

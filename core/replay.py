@@ -17,9 +17,10 @@ held against the work, but for a last bound: an input that kills its head must n
 
 from typing import Dict, Set
 
+from pamdi.core.admitted import Admitted
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
-from pamdi.core.head import Admitted, Head
+from pamdi.core.head import Head
 from pamdi.core.holdings import ACTIVE, Holdings
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Here, Where

@@ -6,7 +6,8 @@ from typing import Dict, List, Optional
 from pamdi.core.allocation import SourceSpec
 from pamdi.core.work import WorkId
 from tests.core.weather import Weather
-from tests.core.world import Settings, World
+from tests.core.world import World
+from tests.core.world_settings import Settings
 
 WORKS = 40
 CALM_S = 120  # without faults at the end: time for everything to come to rest

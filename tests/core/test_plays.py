@@ -10,7 +10,8 @@ from pamdi.core import messages as ms
 from pamdi.core.allocation import SourceSpec
 from pamdi.core.limits import Limits
 from pamdi.core.work import Key, Work, WorkId
-from tests.core.world import Record, Settings, World
+from tests.core.world import World
+from tests.core.world_settings import Record, Settings
 
 UNIT_S = 0.025
 
