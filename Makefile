@@ -55,6 +55,8 @@ docs: $(VENV)/ready
 bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.hop
 	$(BIN)/python -m benchmarks.demo_ratios
+	$(BIN)/python -m benchmarks.simulator
+	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.as_if_alone
 
 chaos: $(VENV)/ready mosquitto

@@ -48,6 +48,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 20.0
     data_plane: str = "link"  # "mqtt": tensors travel over the broker, for networks where devices cannot dial others
     stats_every_s: float = 60.0
+    record: Optional[str] = None  # a file for every event and instruction, for `pamdi.simulator.replay`
     broker: BrokerConfig = BrokerConfig()
     listen: Listen = Listen()
     backend: BackendConfig = BackendConfig()

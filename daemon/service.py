@@ -33,6 +33,7 @@ from pamdi.daemon.lanes import Lanes
 from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
+from pamdi.daemon.recorder import open_recorder
 from pamdi.daemon.stats import Stats
 from pamdi.engines.backend import Backend
 from pamdi.engines.manifest import read_manifest
@@ -49,6 +50,7 @@ class Service:
         self._log = log
         self._topics = Topics(config.broker.prefix)
         self._device = Device(config.id, config.limits)
+        self._recorder = open_recorder(config.record, config.id, config.limits, log)
         self._notifier = Notifier()
         self.counters: "Counter[str]" = Counter()
         self._stats = Stats()
@@ -167,6 +169,8 @@ class Service:
             self._wake.cancel()
         await self._links.close(FLUSH_S)
         self._engines.close()
+        if self._recorder is not None:
+            self._recorder.close()
         await self._loop.run_in_executor(None, self._journal.stop)
 
     # -- events in -------------------------------------------------------------------------------------------------
@@ -180,7 +184,11 @@ class Service:
         try:
             while self._waiting:
                 event = self._waiting.popleft()
-                for instruction in self._device.handle(event, time.monotonic()):
+                now = time.monotonic()
+                said = self._device.handle(event, now)
+                if self._recorder is not None:
+                    self._recorder.happened(now, event, said)
+                for instruction in said:
                     self._doers[type(instruction)](instruction)
         finally:
             self._handling = False

@@ -13,8 +13,8 @@ import numpy as np
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
+from pamdi.client.figures import Outcome
 from pamdi.core.errors import PamdiError
-from pamdi.demo.figures import Outcome
 from pamdi.engines.digits import load
 from pamdi.engines.export import OURS
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend

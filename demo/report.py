@@ -4,7 +4,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import msgspec
 
-from pamdi.demo.figures import Outcome, SourceFigures, source_figures, utilisation
+from pamdi.client.figures import Outcome, SourceFigures, source_figures, utilisation
 from pamdi.demo.view import final_table, print_table
 
 ALONE = "alone"

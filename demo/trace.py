@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
-from pamdi.demo.figures import Outcome
+from pamdi.client.figures import Outcome
 
 URGENT_COLOUR, NORMAL_COLOUR = "thread_state_running", "thread_state_iowait"  # names that chrome://tracing knows
 MARK_S = 1e-6  # an instant, drawn as the shortest slice

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pamdi.client.figures import Outcome, SourceFigures, percentile
 from pamdi.client.watcher import Watcher
-from pamdi.demo.figures import Outcome, SourceFigures, percentile
 from pamdi.demo.load import Load
 
 LINE_EVERY_S = 2.0

@@ -32,6 +32,7 @@ def test_links_in_a_page_lead_to_files_that_exist(page: str) -> None:
 
 def test_every_command_has_help_with_an_example() -> None:
     commands = ["demo", "status", "doctor", "submit", "cancel", "drain", "reallocate", "daemon", "controller"]
+    commands += ["simulate"]
     commands += [f"engines {verb}" for verb in ("cut", "export", "verify", "list", "inspect", "build")]
     for command in commands:
         words = [sys.executable, "-m", "pamdi", *command.split(), "--help"]

@@ -7,10 +7,10 @@ import pytest
 from rich.console import Console
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.figures import Outcome
 from pamdi.client.watcher import Watcher
 from pamdi.core.allocation import AllocationState, SlotState
 from pamdi.core.messages import Backlog, Beacon, ClassBacklog
-from pamdi.demo.figures import Outcome
 from pamdi.demo.load import Digits, Load
 from pamdi.demo.report import Phase, accuracy_line, document_of, is_clean, kill_lines, phase_of, ratio_lines
 from pamdi.demo.view import View, final_table

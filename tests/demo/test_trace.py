@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from pamdi.client.figures import Outcome
 from pamdi.core.work import Visit
-from pamdi.demo.figures import Outcome
 from pamdi.demo.trace import Slice, in_lanes, slices_of, write_trace
 
 HEADS = {"gate": "d0", "yard": "d1"}

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("amqtt", "onnx", "onnxruntime", "rich", "sklearn", "torch", "pamdi.controller", "pamdi.demo")
+HEAVY = (
+    "amqtt", "onnx", "onnxruntime", "rich", "sklearn", "torch", "pamdi.controller", "pamdi.demo", "pamdi.simulator",
+)  # fmt: skip
 PURE = {
     "__future__", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "itertools",
     "json", "math", "operator", "re", "struct", "typing", "zlib",

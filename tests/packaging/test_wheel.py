@@ -46,7 +46,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_link_leads_to_the_part_of_its_name_wherever_the_checkout_is() -> None:
-    assert {"core", "daemon", "engines", "controller", "client", "cli", "demo"} <= set(PARTS)
+    assert {"core", "daemon", "engines", "controller", "client", "cli", "demo", "simulator"} <= set(PARTS)
     assert [str(os.readlink(path)) for path in LINKS] == [f"../../{part}" for part in PARTS]
     assert [part for part in PARTS if not (ROOT / part / "__init__.py").is_file()] == []
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pamdi.client.figures import Outcome, percentile, source_figures, utilisation
 from pamdi.core.work import Visit
-from pamdi.demo.figures import Outcome, percentile, source_figures, utilisation
 from pamdi.demo.trace import write_trace
 
 PATH = (Visit(0, 4, "d0", 0.01, 0.1, 0.0, 0.01), Visit(4, 8, "d1", 0.0, 0.1, 0.03, 0.15))
