@@ -238,7 +238,7 @@ class Service:
             return
         try:
             self._understand(parsed, payload)
-        except (BadInput, ValueError, RecursionError) as error:  # ValueError: msgspec's, and a struct's own check
+        except (BadInput, msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: a struct's own check
             self.counters["payloads_unreadable"] += 1
             self._log(f"{topic}: {error}")
 
