@@ -33,6 +33,7 @@ from pamdi.daemon.lanes import Lanes
 from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
+from pamdi.daemon.probe import Probes
 from pamdi.daemon.stats import Stats
 from pamdi.engines.backend import Backend
 from pamdi.engines.manifest import read_manifest
@@ -75,6 +76,8 @@ class Service:
             ),
         )  # fmt: skip
         self._links.log = log
+        self._probes = Probes(config.probe, self._links)
+        self._links.on_probe = self._probes.heard
         will = Will(self._topics.device(config.id, "state"), b"offline")
         self._mqtt = Connection(
             config.broker, f"pamdi-{config.id}", self._mqtt_message, self._mqtt_connected, will, log
@@ -108,6 +111,7 @@ class Service:
                     "urgent results": self._urgent.run(),
                     "ready": self._say_ready(),
                     "stats": self._publish_stats(),
+                    "probes": self._probes.run(time.monotonic),
                     "watchdog": self._feed_watchdog(),
                     "stop": self._until_stopped(),
                 }
@@ -152,6 +156,7 @@ class Service:
         while True:
             await asyncio.sleep(self.config.stats_every_s)
             document = self._stats.document(self._device, self._counters, self._engines, self._links, describe_host())
+            document["probes"] = self._probes.document()
             self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
 
     async def _close(self) -> None:
