@@ -57,6 +57,7 @@ bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.hop
 	$(BIN)/python -m benchmarks.demo_ratios
 	$(BIN)/python -m benchmarks.as_if_alone
+	$(BIN)/python -m benchmarks.half
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

@@ -3,6 +3,9 @@
 A carrier for tunnels: an envelope is one MQTT message on the target's ``frames`` topic. Urgent works and all small
 messages have a topic and, at both ends, a connection of their own, so that they do not wait behind normal tensors
 anywhere but in the broker's own socket. The time in the broker is not measured: deadlines do not count it.
+
+A broker that goes takes with it what it had acknowledged, and what comes while we are away is not kept for us: after
+every connect all tunnels over it begin anew.
 """
 
 from typing import Any, Callable, Tuple
@@ -34,6 +37,10 @@ class BrokerPlane:
             self._listening = True
             for leaf, connection in self._lanes.items():
                 connection.subscribe(self._topics.device(self._device, leaf))
+
+    def connected(self) -> None:
+        """One of the lanes has connected (again)."""
+        self._tunnels.lost_with(self.carry, "the broker was away")
 
     def carry(self, envelope: Envelope, body: Tuple[Any, ...], urgency: float) -> bool:
         leaf = URGENT if self._is_urgent(urgency) else NORMAL

@@ -210,7 +210,7 @@ class Links(Listener):
         gone = link.peer.device
         del self._links[gone]
         self._on_event(LinkDown(gone))
-        self.tunnels.lost_all(f"{gone} is out of reach", through=gone)
+        self.tunnels.lost_through(gone)
         self.relay.link_down(gone)
         self._open_tunnels()
 

@@ -82,7 +82,9 @@ class Service:
         self._mqtt = Connection(
             config.broker, f"pamdi-{config.id}", self._mqtt_message, self._mqtt_connected, will, log
         )  # fmt: skip
-        self._urgent = Connection(config.broker, f"pamdi-{config.id}-urgent", self._mqtt_message, log=lambda line: None)
+        self._urgent = Connection(
+            config.broker, f"pamdi-{config.id}-urgent", self._mqtt_message, lambda: self._plane.connected()
+        )  # fmt: skip
         self._lanes = Lanes(self._mqtt, self._urgent, self._topics)
         self._plane = BrokerPlane(
             config.id, self._topics, self._mqtt, self._urgent, self._links.tunnels, self._is_urgent
@@ -212,6 +214,7 @@ class Service:
             self._plane.listen()
 
     def _mqtt_connected(self) -> None:
+        self._plane.connected()
         me, topics = self.config.id, self._topics
         publish = self._mqtt.publish
         publish(topics.device(me, "state"), self._state.encode(), 1, True)

@@ -76,8 +76,8 @@ class Tunnels:
         return target in self._ends
 
     def send(self, target: str, message: ms.AnyMessage, payload: Optional[Payload], urgency: float) -> bool:
-        """Never blocks. False when the tunnel is not up, or its carrier has no room; BadInput when the payload cannot
-        travel."""
+        """Never blocks. False when the tunnel is not up, or goes down because its carrier takes no more; BadInput when
+        the payload cannot travel."""
         end = self._ends.get(target)
         if end is None or not end.up:
             return False
@@ -85,7 +85,10 @@ class Tunnels:
         if payload is not None and isinstance(message, (ms.Tensor, ms.Answer)):
             message = msgspec.structs.replace(message, specs=specs(payload))
             body = buffers(payload)
-        return self._say(end, ms.encode(message), tuple(body), urgency if body else CONTROL_URGENCY)
+        sent = self._say(end, ms.encode(message), tuple(body), urgency if body else CONTROL_URGENCY)
+        if not sent:
+            self.lost(target, "its carrier takes no more")
+        return sent
 
     def received(self, envelope: Envelope, body: memoryview, transit_s: float) -> None:
         """An envelope whose target is this device."""
@@ -120,10 +123,16 @@ class Tunnels:
         if end is not None and end.up:
             self._renew(target, why)
 
-    def lost_all(self, why: str, through: Optional[str] = None) -> None:
-        """``through``: the neighbour that is gone; None: whatever carried them."""
+    def lost_through(self, neighbour: str) -> None:
+        """``neighbour`` is gone, and with it what it carried."""
         for target, end in list(self._ends.items()):
-            if through is None or end.way.stops[0] == through:
+            if end.way.stops[0] == neighbour:
+                self.lost(target, f"{neighbour} is out of reach")
+
+    def lost_with(self, carry: Carry, why: str) -> None:
+        """This carrier has lost things, and cannot say which."""
+        for target, end in list(self._ends.items()):
+            if end.way.carry == carry:
                 self.lost(target, why)
 
     def tick(self) -> None:

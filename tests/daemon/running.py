@@ -21,6 +21,7 @@ from pamdi.engines.manifest import read_manifest
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "tests" / "engines" / "store"
 MODEL = "resnet56-digits"
+WAIT_S = 60.0  # for what takes a second on an idle machine
 
 
 def config_text(url: str, folder: Path, id: str = "d0", extra: str = "", port: int = 0) -> str:
@@ -66,13 +67,13 @@ class Daemon:
 
     def terminate(self) -> int:
         self.process.terminate()
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=WAIT_S)
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
 
-    async def says(self, words: str, within_s: float = 20.0) -> None:
+    async def says(self, words: str, within_s: float = WAIT_S) -> None:
         until = time.monotonic() + within_s
         while words not in self.log():
             assert time.monotonic() < until and self.process.poll() is None, f"never said {words!r}: {self.log()}"
@@ -93,7 +94,7 @@ class Ear:
         self.heard.append((topic, payload))
         self._more.set()
 
-    async def until(self, topic: str, words: bytes, within_s: float = 20.0) -> bytes:
+    async def until(self, topic: str, words: bytes, within_s: float = WAIT_S) -> bytes:
         """The first payload of ``topic`` that contains ``words``."""
 
         async def look() -> bytes:
@@ -128,7 +129,7 @@ async def listening(url: str) -> AsyncIterator[Ear]:
     ear = Ear(url)
     task = asyncio.ensure_future(ear.mqtt.run())
     try:
-        await asyncio.wait_for(ear.mqtt.connected.wait(), 10.0)
+        await asyncio.wait_for(ear.mqtt.connected.wait(), WAIT_S)
         yield ear
     finally:
         task.cancel()

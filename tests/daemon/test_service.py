@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import pytest
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
 from pamdi.client.payloads import write_submission
+from pamdi.core.allocation import AllocationState
 from pamdi.engines.digits import load
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
-from tests.daemon.running import Daemon, Ear, config_text, listening
+from tests.daemon.running import MODEL, STORE, Daemon, Ear, config_text, listening
 
 pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
 
@@ -41,7 +43,7 @@ async def ready(ear: Ear) -> None:
     await ear.until("pamdi/v1/device/d0/state", b"online")
     ear.allocate("d0")
     topic = "pamdi/v1/device/d0/allocation/state"
-    for _ in range(200):
+    for _ in range(1200):
         states = [payload for name, payload in ear.heard if name == topic]
         if states and states[-1].count(b'"ready"') == 4:
             return
@@ -59,7 +61,7 @@ async def test_it_answers_and_a_repeated_id_gets_the_same_answer(broker: Running
         first = await client.submit("gate", {"image": images()}, id="w1")
         assert (first.status, [visit.first for visit in first.path]) == ("answered", [0, 1, 2, 3])
         ear.mqtt.publish("pamdi/v1/source/gate/submit", write_submission("w1", {"image": images()}))
-        for _ in range(100):
+        for _ in range(1200):
             answers = [p for t, p in ear.heard if t.endswith("gate/result") and b'"answered"' in p]
             if len(answers) == 2:
                 break
@@ -96,6 +98,37 @@ async def test_bad_submissions_are_refused_with_a_reason_and_nothing_dies(
             assert said["status"] == "refused" and said["reason"] in ("bad_input", "too_large") and said["detail"], id
         assert (await client.submit("gate", {"image": images()})).status == "answered"
     assert daemon.process.poll() is None and "Traceback" not in daemon.log()
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut short", "gone"])
+async def test_a_damaged_engine_breaks_its_slot_with_the_reason_and_the_rest_works(
+    broker: RunningBroker, tmp_path: Path, damage: str
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(STORE, store)
+    file = store / MODEL / "0002-0003.onnx"
+    data = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(data[: len(data) // 2] if damage == "cut short" else b"x" + data[1:])
+    daemon = Daemon(tmp_path, config_text(broker.url, tmp_path).replace(str(STORE), str(store)))
+    try:
+        async with listening(broker.url) as ear:
+            await ear.until("pamdi/v1/device/d0/state", b"online")
+            ear.allocate("d0")
+            state = await ear.until("pamdi/v1/device/d0/allocation/state", b'"broken"')
+            slots = {slot.first: slot for slot in msgspec.json.decode(state, type=AllocationState).segments}
+            assert slots[2].state == "broken" and "0002-0003.onnx" in slots[2].reason
+            assert "\n" not in slots[2].reason and "export" in slots[2].reason
+            for _ in range(1200):
+                state = [payload for topic, payload in ear.heard if topic.endswith("allocation/state")][-1]
+                if state.count(b'"ready"') == 3:
+                    break
+                await asyncio.sleep(0.05)
+            assert state.count(b'"ready"') == 3 and daemon.process.poll() is None
+    finally:
+        daemon.close()
 
 
 async def test_a_second_daemon_with_the_same_id_ends_with_one_line(

@@ -257,3 +257,26 @@ def test_what_the_broker_brings_is_an_envelope_or_bad_input(noise: bytes, at: in
 def test_packing_and_unpacking_are_inverse() -> None:
     envelope, body = unpack(pack(LETTER, (b"bo", b"dy")))
     assert envelope == LETTER and bytes(body) == b"body"
+
+
+def test_a_message_that_its_carrier_does_not_take_takes_the_tunnel_down() -> None:
+    world = up()
+    world.works = False
+    assert not world.ends["a"].send("b", ms.Taken(KEY), None, 1.0)
+    assert world.events["a"] == [LinkUp("b", 1), LinkDown("b")]
+    world.works = True
+    world.pass_s(2.0)
+    assert world.events["a"][2:] == [LinkUp("b", 1)]
+    assert world.events["b"] == [LinkUp("a", 1), LinkDown("a"), LinkUp("a", 1)]
+
+
+def test_a_carrier_that_was_away_begins_its_own_tunnels_anew_and_no_others() -> None:
+    world = up()
+    world.ends["a"].lost_with(lambda envelope, body, urgency: True, "another carrier")
+    assert world.events["a"] == [LinkUp("b", 1)]
+    world.ends["a"].lost_with(world.carry, "the broker was away")
+    world.settle()
+    assert world.events == {
+        "a": [LinkUp("b", 1), LinkDown("b"), LinkUp("b", 1)],
+        "b": [LinkUp("a", 1), LinkDown("a"), LinkUp("a", 1)],
+    }
