@@ -1,34 +1,35 @@
-"""An ONNX segment in a lower precision: the door to whoever converts, and to onnxruntime's tools."""
+"""An ONNX segment in a lower precision, by whoever converts: ``engines/half.py``, or onnxruntime's quantiser.
+
+Both work on the graph, so that what is compared is what would be built. INT8 is a quantised graph (QDQ) whose ranges
+onnxruntime's entropy calibrator chooses; a board's TensorRT takes the ranges from such a graph.
+"""
 
 import contextlib
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
 from pamdi.core.errors import EngineError
 from pamdi.engines.backend import Arrays
+from pamdi.engines.half import to_half
 
 EXAMPLES_PER_STEP = 16
-# Sums and exponentials that leave FP16's range or its eleven bits; their neighbours are converted.
-KEPT_IN_FP32 = ["LayerNormalization", "Softmax", "LogSoftmax", "ReduceMean", "ReduceSum", "Pow", "Sqrt", "Exp"]
+Kept = Tuple[str, ...]
 
 
-def to_fp16(path: Path, out: Path, examples: Arrays) -> None:
-    """Weights, values and boundaries in FP16. ``examples`` are not needed. Raises EngineError."""
-    try:
-        import onnx
-        from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+def to_fp16(path: Path, out: Path, examples: Arrays) -> Kept:
+    """Weights, values and boundaries in FP16, but for what needs FP32: one line per operator kept. ``examples`` are
+    not needed. Raises EngineError."""
+    import onnx
 
-        model = onnx.load(str(path))
-        blocked = [*DEFAULT_OP_BLOCK_LIST, *KEPT_IN_FP32]
-        onnx.save(convert_float_to_float16(model, op_block_list=blocked, keep_io_types=False), str(out))
-    except Exception as error:  # the converter raises whatever it meets
-        raise _failed(path, "fp16", error) from error
+    half = to_half(onnx.load(str(path)))
+    onnx.save(half.model, str(out))
+    return half.kept
 
 
-def to_int8(path: Path, out: Path, examples: Arrays) -> None:
+def to_int8(path: Path, out: Path, examples: Arrays) -> Kept:
     """Weights and values in INT8, ranges by entropy over ``examples``; boundaries stay FP32. Raises EngineError."""
     try:
         from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
@@ -38,11 +39,15 @@ def to_int8(path: Path, out: Path, examples: Arrays) -> None:
                 str(path), str(out), _Reader(examples), calibrate_method=CalibrationMethod.Entropy, per_channel=True,
                 activation_type=QuantType.QInt8, weight_type=QuantType.QInt8,
             )  # fmt: skip
-    except Exception as error:
-        raise _failed(path, "int8", error) from error
+    except Exception as error:  # the quantiser raises whatever it meets
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(
+            f"{path}: cannot be made int8 ({line}): leave --int8 away, or keep this model in fp16"
+        ) from error
+    return ()
 
 
-CONVERTERS: Dict[str, Callable[[Path, Path, Arrays], None]] = {"fp16": to_fp16, "int8": to_int8}
+CONVERTERS: Dict[str, Callable[[Path, Path, Arrays], Kept]] = {"fp16": to_fp16, "int8": to_int8}
 
 
 class _Reader:
@@ -60,10 +65,3 @@ class _Reader:
         step = min(count, EXAMPLES_PER_STEP)
         for begin in range(0, count - step + 1, step):
             yield {name: array[begin : begin + step] for name, array in examples.items()}
-
-
-def _failed(path: Path, precision: str, error: Exception) -> EngineError:
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return EngineError(
-        f"{path}: cannot be made {precision} ({line}): install pamdi[tools], or keep this segment in fp32"
-    )

@@ -21,6 +21,7 @@ from pamdi.calibration.table_file import write_merged
 from pamdi.core.errors import EngineError, PamdiError
 from pamdi.engines.manifest import Manifest, read_manifest
 
+SIZES = "bytes and memory are those of the exported segments, in their precision"
 OPERATION_MIN_S = 1e-6  # a unit of no arithmetic (a reshape) still is a call
 
 
@@ -41,7 +42,7 @@ def _model(figure: Figure, manifest: Manifest, flops_per_s: float, date: str) ->
     if manifest.model != figure.model:
         spread = f"this model by its FLOPs at the same sustained {flops_per_s:.3g} FLOP/s"
     return ModelTable(
-        id=manifest.model, measured=False, source=figure.source, derived=f"{figure.said}; {spread}", date=date,
+        id=manifest.model, measured=False, source=figure.source, derived=f"{figure.said}; {spread}; {SIZES}", date=date,
         backend=figure.backend, precision=figure.precision, units=[unit.name for unit in manifest.units],
         bytes=list(manifest.bytes), memory=[unit.memory_bytes for unit in manifest.units], runs=runs,
         chains=[Chain(1, sum(units_s))], source_sha256=manifest.source_sha256,

@@ -2,7 +2,11 @@
 
 Every unit gets the tensors that really enter it (one pass through the chain makes them), because the time of some
 operators depends on their values. Then each segment is measured on its own, and at last all units one after the other:
-the whole against which the table is checked. A device needs only what its daemon needs.
+the whole against which the table is checked.
+
+All of it is done in several passes, and what a segment got in each is put together, the same number of runs from every
+pass. A machine has moods that last for seconds (a neighbour on the same core, a clock that moves): within one of them
+runs agree and a narrow interval means nothing, but between passes they show. A device needs only what its daemon needs.
 """
 
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from pamdi.calibration.median import Median, Rule, measure
+from pamdi.calibration.median import Median, Rule, median_of, samples_of
 from pamdi.calibration.table import Chain, Run
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
@@ -18,11 +22,13 @@ from pamdi.engines.backend import Arrays, Backend
 from pamdi.engines.manifest import Manifest
 
 Pair = Tuple[int, int]
+CHAIN = (-1, -1)
 MIN_SECONDS = 1e-9  # a clock that did not move: shorter than it can tell, and not nothing
 
 
 class Job(NamedTuple):
-    """What is to be measured, and how: ``clock`` in seconds, ``say`` hears progress, one line a call."""
+    """What is to be measured, and how: ``rule`` holds for each of ``passes``, ``clock`` is in seconds, ``say`` hears
+    progress, one line a call."""
 
     backend: Backend
     folder: Path
@@ -30,6 +36,7 @@ class Job(NamedTuple):
     rule: Rule
     clock: Callable[[], float]
     say: Callable[[str], None]
+    passes: int = 1
 
 
 def calibrate(job: Job, pairs: Sequence[Pair], batches: Sequence[int]) -> Tuple[List[Run], List[Chain]]:
@@ -42,15 +49,26 @@ def calibrate(job: Job, pairs: Sequence[Pair], batches: Sequence[int]) -> Tuple[
     chains: List[Chain] = []
     for batch in sorted(set(batches)):
         _check_batch(job.manifest, batch)
-        entering = _entering(job, units, batch)
-        for number, pair in enumerate(wanted, 1):
-            found = _segment(job, pair, entering[pair[0]])
-            runs.append(Run(pair[0], pair[1], batch, *_positive(found)))
-            job.say(_progress(f"{number}/{len(wanted)} segment {pair[0]}:{pair[1]}", batch, found, job.rule))
-        found = _chain(job, units, entering[0])
-        chains.append(Chain(batch, *_positive(found)))
-        job.say(_progress("all units, one after the other", batch, found, job.rule))
+        samples = _passes(job, units, wanted, batch)
+        runs += [Run(first, stop, batch, *_positive(samples[first, stop])) for first, stop in wanted]
+        chains.append(Chain(batch, *_positive(samples[CHAIN])))
     return runs, chains
+
+
+def _passes(job: Job, units: Sequence[Pair], wanted: Sequence[Pair], batch: int) -> Dict[Pair, List[float]]:
+    """Seconds of every run of each segment, and of the chain under the name ``CHAIN``."""
+    entering = _entering(job, units, batch)
+    samples: Dict[Pair, List[float]] = {}
+    counts: Dict[Pair, int] = {}
+    for number in range(1, job.passes + 1):
+        for pair in [*wanted, CHAIN]:
+            count = counts.get(pair, 0)
+            found = _chain(job, units, entering[0], count) if pair == CHAIN else _segment(job, pair, entering, count)
+            counts.setdefault(pair, len(found))
+            samples.setdefault(pair, []).extend(found)
+            what = "all units, one after the other" if pair == CHAIN else f"segment {pair[0]}:{pair[1]}"
+            job.say(f"pass {number}/{job.passes}, batch {batch}, {what}: {_said(median_of(samples[pair]), job.rule)}")
+    return samples
 
 
 def first_inputs(manifest: Manifest, batch: int) -> Arrays:
@@ -64,6 +82,14 @@ def first_inputs(manifest: Manifest, batch: int) -> Arrays:
             np.zeros(shape, tensor.dtype) if whole else noise.standard_normal(shape).astype(tensor.dtype)
         )
     return made
+
+
+def precision_of(manifest: Manifest, said: str) -> str:
+    """What the back end says, or, where it runs segments as exported, the type of the tensors between units."""
+    if said != "as exported":
+        return said
+    types = {tensor.dtype for boundary in manifest.boundaries for tensor in boundary}
+    return "fp16" if "float16" in types else "fp32"
 
 
 def _check_batch(manifest: Manifest, batch: int) -> None:
@@ -86,15 +112,15 @@ def _entering(job: Job, units: Sequence[Pair], batch: int) -> List[Arrays]:
     return entering
 
 
-def _segment(job: Job, pair: Pair, tensors: Arrays) -> Median:
+def _segment(job: Job, pair: Pair, entering: Sequence[Arrays], count: int) -> List[float]:
     handle = job.backend.load(job.folder, Segment(job.manifest.model, *pair))
     try:
-        return measure(lambda: job.backend.run(handle, tensors), job.rule, job.clock)
+        return samples_of(lambda: job.backend.run(handle, entering[pair[0]]), job.rule, job.clock, count)
     finally:
         job.backend.unload(handle)
 
 
-def _chain(job: Job, units: Sequence[Pair], inputs: Arrays) -> Median:
+def _chain(job: Job, units: Sequence[Pair], inputs: Arrays, count: int) -> List[float]:
     handles: Dict[Pair, object] = {}
 
     def once() -> None:
@@ -105,18 +131,18 @@ def _chain(job: Job, units: Sequence[Pair], inputs: Arrays) -> Median:
     try:
         for pair in units:
             handles[pair] = job.backend.load(job.folder, Segment(job.manifest.model, *pair))
-        return measure(once, job.rule, job.clock)
+        return samples_of(once, job.rule, job.clock, count)
     finally:
         for handle in handles.values():
             job.backend.unload(handle)
 
 
-def _positive(found: Median) -> Tuple[float, float, float, int]:
+def _positive(samples: Sequence[float]) -> Tuple[float, float, float, int]:
+    found = median_of(samples)
     low, middle, high = (max(value, MIN_SECONDS) for value in (found.low_s, found.seconds, found.high_s))
     return middle, low, high, found.samples
 
 
-def _progress(what: str, batch: int, found: Median, rule: Rule) -> str:
-    short = "" if found.width <= rule.width else f"; stopped at the limit of {rule.seconds_max:g} s"
-    measured = f"{found.seconds * 1e3:.3f} ms, interval {found.width:.1%} wide, {found.samples} runs"
-    return f"{what}, batch {batch}: {measured}{short}"
+def _said(found: Median, rule: Rule) -> str:
+    short = "" if found.width <= rule.width else ", wider than asked"
+    return f"{found.seconds * 1e3:.3f} ms, interval {found.width:.1%} wide{short}, {found.samples} runs"

@@ -70,13 +70,14 @@ def _normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def measure(once: Callable[[], object], rule: Rule, clock: Callable[[], float]) -> Median:
-    """Run ``once`` again and again, as ``rule`` says. The garbage collector rests meanwhile, as in timeit."""
+def samples_of(once: Callable[[], object], rule: Rule, clock: Callable[[], float], count: int = 0) -> List[float]:
+    """Seconds of runs of ``once``, as many as ``rule`` wants, or ``count``; never for longer than the rule's limit. The
+    garbage collector rests meanwhile, as in timeit."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         _warm(once, rule, clock)
-        return _sample(once, rule, clock)
+        return _sample(once, rule, clock, count)
     finally:
         if collecting:
             gc.enable()
@@ -89,17 +90,17 @@ def _warm(once: Callable[[], object], rule: Rule, clock: Callable[[], float]) ->
         runs += 1
 
 
-def _sample(once: Callable[[], object], rule: Rule, clock: Callable[[], float]) -> Median:
+def _sample(once: Callable[[], object], rule: Rule, clock: Callable[[], float], count: int) -> List[float]:
     samples: List[float] = []
-    until, look = clock() + rule.seconds_max, SAMPLES_MIN
+    until, look = clock() + rule.seconds_max, count or SAMPLES_MIN
     while True:
         began = clock()
         once()
         ended = clock()
         samples.append(ended - began)
-        if len(samples) >= look or ended >= until:
-            found = median_of(samples)
-            enough = len(samples) >= SAMPLES_MIN and found.width <= rule.width
-            if enough or ended >= until or len(samples) >= rule.samples_max:
-                return found
+        if ended >= until or len(samples) >= (count or rule.samples_max):
+            return samples
+        if not count and len(samples) >= look:
+            if median_of(samples).width <= rule.width:
+                return samples
             look = min(math.ceil(look * LOOK_GROWTH), rule.samples_max)

@@ -105,11 +105,11 @@ def _compare(
     exact, lower, shown = sample.inputs, sample.inputs, examples.inputs
     segments: List[Tuple[int, int, Error]] = []
     for first, stop in covering_chain(manifest):
-        say(f"{precision}: segment {first}:{stop}")
         info = manifest.segment(first, stop)
         path = checked_file(folder, info.onnx, info.sha256)
         converted = scratch / f"{precision}-{info.onnx}"
-        convert(path, converted, shown)
+        kept = convert(path, converted, shown)
+        say(f"{precision}: segment {first}:{stop}" + "".join(f"\n  kept in fp32: {line}" for line in kept))
         session, small = backend.session(path), backend.session(converted)
         after = _run(session, exact)
         segments.append((first, stop, error_between(_run(small, exact), after)))

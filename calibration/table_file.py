@@ -15,7 +15,9 @@ import msgspec
 from pamdi.calibration.table import Chain, ModelTable, Run, Table, check_table, read_table
 from pamdi.core.errors import ConfigError
 
-HEAD = "# Made by `pamdi calibrate latency`; calibration/table.py says what each key means. Seconds, bytes.\n"
+HEAD = (
+    "# Made by `pamdi calibrate latency`, or by calibration/derive.py from what others published (measured = false).\n"
+)
 
 
 def write_merged(path: Path, table: Table) -> Table:
@@ -81,7 +83,7 @@ def merge_model(old: ModelTable, new: ModelTable, where: str) -> ModelTable:
 
 
 def to_text(table: Table) -> str:
-    lines: List[str] = [HEAD.rstrip("\n")]
+    lines: List[str] = [HEAD + "# calibration/table.py says what each key means. Seconds, bytes."]
     for key in ("format", "device_type", "power_mode", "clocks"):
         lines.append(f"{key} = {_value(getattr(table, key))}")
     for model in table.model:

@@ -44,8 +44,9 @@ def _add_latency(verbs: Any) -> None:
         help="measure until the median's 95%% interval is this share of it (default 0.05)",
     )  # fmt: skip
     latency.add_argument(
-        "--seconds-max", type=float, default=5.0, metavar="S", help="per segment and batch, at most (default 5)"
+        "--seconds-max", type=float, default=6.0, metavar="S", help="per segment and batch, all passes (default 6)"
     )
+    latency.add_argument("--passes", type=int, default=3, metavar="N", help="over all segments (default 3)")
     latency.add_argument("--out", type=Path, metavar="FILE", help="default: calibration/tables/TYPE.toml")
 
 
@@ -96,7 +97,7 @@ def _say(line: str) -> None:
 
 def _latency(arguments: argparse.Namespace) -> int:
     from pamdi.calibration import conditions
-    from pamdi.calibration.latency import Job, calibrate
+    from pamdi.calibration.latency import Job, calibrate, precision_of
     from pamdi.calibration.median import Rule
     from pamdi.calibration.table import UNAVAILABLE, ModelTable, Table, widest
     from pamdi.calibration.table_file import write_merged
@@ -106,22 +107,23 @@ def _latency(arguments: argparse.Namespace) -> int:
 
     manifest = read_manifest(arguments.dir)
     backend = open_backend(arguments.backend, arguments.threads)
-    rule = Rule(width=arguments.width, seconds_max=arguments.seconds_max)
-    if not 0 < rule.width < 1 or not rule.seconds_max > 0:
-        raise EngineError("--width must be in (0, 1), --seconds-max positive")
+    if not 0 < arguments.width < 1 or not arguments.seconds_max > 0 or arguments.passes < 1:
+        raise EngineError("--width must be in (0, 1), --seconds-max positive, --passes at least 1")
+    rule = Rule(width=arguments.width, seconds_max=arguments.seconds_max / arguments.passes)
     power_mode, clocks = describe_host().power_mode or UNAVAILABLE, conditions.clocks()
     _say(
         f"power mode {power_mode}, clocks {clocks}, {conditions.temperature_c()} degrees C; a table holds for one mode"
     )
     pairs = _pairs(arguments.segments, manifest)
-    job = Job(backend, arguments.dir, manifest, rule, time.perf_counter, _say)
+    job = Job(backend, arguments.dir, manifest, rule, time.perf_counter, _say, arguments.passes)
     runs, chains = calibrate(job, pairs, _numbers(arguments.batch))
     if (describe_host().power_mode or UNAVAILABLE) != power_mode:
         raise EngineError("the power mode changed while this was measured: set it (nvpmodel -m) and measure again")
     about = backend.describe()
     model = ModelTable(
         id=manifest.model, measured=True, source="measured", date=_today(),
-        backend=f"{about['name']} {about['version']} on {about['device']}", precision=about["precision"],
+        backend=f"{about['name']} {about['version']} on {about['device']}",
+        precision=precision_of(manifest, about["precision"]),
         units=[unit.name for unit in manifest.units], bytes=list(manifest.bytes),
         memory=[unit.memory_bytes for unit in manifest.units], runs=runs, chains=chains,
         options=f"threads {arguments.threads}", source_sha256=manifest.source_sha256,

@@ -33,6 +33,7 @@ class TimedBackend(StubBackend):
     def __init__(self, seconds: List[float], slow_every: int = 0) -> None:
         super().__init__()
         self.now = 0.0
+        self.factor = 1.0
         self._unit_s, self._slow_every = seconds, slow_every
         self._runs = 0
         self.loaded: Dict[Segment, int] = {}
@@ -47,7 +48,7 @@ class TimedBackend(StubBackend):
     def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
         self._runs += 1
         batch = next(iter(tensors.values())).shape[0]
-        takes_s = sum(self._unit_s[handle.segment.first : handle.segment.stop]) * batch
+        takes_s = sum(self._unit_s[handle.segment.first : handle.segment.stop]) * batch * self.factor
         slow = self._slow_every and self._runs % self._slow_every == 0
         self.now += 10 * takes_s if slow else takes_s
         return super().run(handle, tensors)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pamdi.calibration.derive import derive
+from pamdi.calibration.derive import SIZES, derive
 from pamdi.calibration.published import FIGURES, Figure
 from pamdi.calibration.table import check_table, unit_seconds
 from pamdi.core.errors import EngineError
@@ -24,8 +24,8 @@ def test_a_unit_takes_its_share_of_the_published_time_and_other_models_the_same_
     assert [round(seconds, 9) for seconds in unit_seconds(big)] == [0.02, 0.01, 1e-6]
     assert [round(seconds, 9) for seconds in unit_seconds(small)] == [0.001]
     assert {(model.measured, model.source) for model in table.model} == {(False, FIGURE.source)}
-    assert big.derived == "big takes 30 ms; distributed over units by FLOPs"
-    assert small.derived == "big takes 30 ms; this model by its FLOPs at the same sustained 1e+06 FLOP/s"
+    assert big.derived == f"big takes 30 ms; distributed over units by FLOPs; {SIZES}"
+    assert small.derived == f"big takes 30 ms; this model by its FLOPs at the same sustained 1e+06 FLOP/s; {SIZES}"
 
 
 def test_without_the_published_model_there_is_no_rate() -> None:

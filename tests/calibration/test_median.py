@@ -3,7 +3,7 @@
 import random
 from typing import Callable
 
-from pamdi.calibration.median import Median, Rule, measure, median_of, rank_of
+from pamdi.calibration.median import Median, Rule, median_of, rank_of, samples_of
 
 
 def test_ranks_are_those_of_the_published_tables() -> None:
@@ -38,7 +38,7 @@ def played(durations: Callable[[int], float], rule: Rule) -> Median:
         now[0] += durations(runs[0])
         runs[0] += 1
 
-    return measure(once, rule, lambda: now[0])
+    return median_of(samples_of(once, rule, lambda: now[0]))
 
 
 def test_a_quiet_board_needs_few_runs_and_the_slow_first_ones_do_not_count() -> None:
