@@ -82,3 +82,20 @@ def test_a_table_that_does_not_add_up_is_not_used(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match="does not add up"):
         read_fleet(path)
+
+
+def test_the_tables_that_ship_go_together_in_one_fleet(tmp_path: Path) -> None:
+    types = ["agx-xavier", "jetson-nano", "x86-cpu"]
+    devices = "".join(f'[[device]]\nid = "{type}"\ntype = "{type}"\nmemory_bytes = 1\n' for type in types)
+    models = "".join(f'[[model]]\nid = "{name}"\ntable = "{name}"\n' for name in ("gpt2", "resnet50", "resnet56"))
+    path = tmp_path / "fleet.toml"
+    path.write_text(devices + models)
+    fleet = read_fleet(path)
+    assert [(len(model.units), sorted(model.seconds)) for model in fleet.model] == [
+        (12, types),
+        (16, types),
+        (8, types),
+    ]
+    resnet50 = fleet.model[1].seconds
+    assert sum(resnet50["agx-xavier"]) == pytest.approx(0.00337, rel=1e-3)
+    assert sum(resnet50["jetson-nano"]) == pytest.approx(0.0298, rel=1e-3)
