@@ -1,4 +1,4 @@
-"""In which state a device is while it is measured: clocks and temperature. What cannot be read is "unavailable".
+"""What is measured, and in which state: machine, clocks, temperature. What cannot be read is "unavailable".
 
 The power mode is the caller's to say (the daemon's ``describe_host`` knows it). Reads files only; nothing needs root.
 """
@@ -9,6 +9,19 @@ from typing import List, Union
 from pamdi.calibration.table import UNAVAILABLE
 
 ROOT = Path("/")
+
+
+def machine(root: Path = ROOT) -> str:
+    """The board's name, or the processor's."""
+    try:
+        return (root / "proc/device-tree/model").read_text().strip("\0\n ")
+    except OSError:
+        pass
+    try:
+        names = [line.partition(":")[2].strip() for line in (root / "proc/cpuinfo").read_text().splitlines()]
+        return next(name for name in names if "CPU" in name or "Processor" in name)
+    except (OSError, StopIteration):
+        return UNAVAILABLE
 
 
 def clocks(root: Path = ROOT) -> str:

@@ -58,7 +58,7 @@ class Chain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``bytes`` (what enters each unit, then the output) and ``memory`` (weights of each unit) are for one input, from
     the model's manifest. ``source``: "measured", or where the figure is published; ``derived``: how the rest was made
-    of it."""
+    of it. ``machine``: the board or processor that it was measured on."""
 
     id: str
     measured: bool
@@ -73,6 +73,7 @@ class ModelTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chains: List[Chain]
     derived: str = ""
     options: str = ""
+    machine: str = ""
     source_sha256: str = ""
     temperature_c: Union[float, str] = UNAVAILABLE
     tolerance: float = TOLERANCE

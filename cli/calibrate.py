@@ -126,7 +126,7 @@ def _latency(arguments: argparse.Namespace) -> int:
         precision=precision_of(manifest, about["precision"]),
         units=[unit.name for unit in manifest.units], bytes=list(manifest.bytes),
         memory=[unit.memory_bytes for unit in manifest.units], runs=runs, chains=chains,
-        options=f"threads {arguments.threads}", source_sha256=manifest.source_sha256,
+        options=f"threads {arguments.threads}", machine=conditions.machine(), source_sha256=manifest.source_sha256,
         temperature_c=conditions.temperature_c(),
     )  # fmt: skip
     path = arguments.out or TABLES / f"{arguments.device}.toml"
