@@ -36,3 +36,17 @@ def test_without_the_published_model_there_is_no_rate() -> None:
 def test_every_figure_says_where_it_was_published() -> None:
     assert all(figure.source.startswith("https://") and figure.said for figure in FIGURES.values())
     assert {type: figure.seconds for type, figure in FIGURES.items()} == {"jetson-nano": 0.0298, "agx-xavier": 0.00337}
+
+
+GFLOPS = {18: 1.814, 50: 4.089, 101: 7.801, 152: 11.514}  # multiply-adds as torchvision's documentation gives them
+OTHERS = {  # of the same two pages as our figures: milliseconds
+    "jetson-nano": {18: 11.4, 101: 51.1, 152: 72.3},
+    "agx-xavier": {18: 1.64, 101: 6.04, 152: 8.57},
+}
+
+
+def test_the_publishers_other_networks_come_out_within_17_percent() -> None:
+    for type, others in OTHERS.items():
+        for depth, published_ms in others.items():
+            derived_ms = FIGURES[type].seconds * 1e3 * GFLOPS[depth] / GFLOPS[50]
+            assert abs(derived_ms / published_ms - 1) < 0.17, (type, depth)
