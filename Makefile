@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 
 # What must also pass on the Pythons of JetPack 5, 6 and 7.
 DEVICE_PYTHONS := 3.8 3.10 3.12
-DEVICE_TESTS := $(wildcard tests/core tests/client tests/daemon tests/cli/test_doctor.py tests/engines/test_backends.py)
+DEVICE_TESTS := $(wildcard tests/core tests/client tests/daemon tests/cli/test_doctor.py tests/engines/test_backends.py \
+  $(addprefix tests/calibration/test_,latency.py lookup.py median.py table.py))
 
 PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
@@ -58,6 +59,7 @@ bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.simulator
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.as_if_alone
+	$(BIN)/python -m benchmarks.half
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

@@ -52,6 +52,7 @@ setup(
         "test": TEST,
         "dev": DEMO + TEST + ["import-linter>=2", "mypy>=1.10", "ruff>=0.5"],
         "train": TOOLS + ["onnxscript", "scikit-learn", "torch"],
+        "models": TOOLS + ["onnxscript", "torch", "transformers>=4.48"],
     },
     entry_points={"console_scripts": ["pamdi=pamdi.cli.main:main"]},
 )

@@ -1,4 +1,6 @@
-"""What was measured: seconds per segment and device type, link rates, FP16 error.
+"""What was measured: seconds per segment and device type, rate and delay of links, error of lower precisions.
 
-Nothing has been measured yet; until then controller.toml states the seconds.
+``table`` is the file format, ``median`` when to stop measuring, ``latency``, ``links`` and ``precision`` the three
+things that are measured, ``lookup`` how fleet.toml takes a model from the tables. Tables of boards that nobody here
+has are made by ``derive`` from published figures, and say so.
 """

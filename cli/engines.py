@@ -16,13 +16,13 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("engines", help="cut, export, verify and list models")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     cut = _verb(verbs, "cut", _cut, "where a model can be cut, and what each cut costs", "pamdi engines cut resnet56")
-    cut.add_argument("model", help="resnet56, or the path of an .onnx file")
+    _add_model(cut)
     cut.add_argument("--units", type=int, metavar="N", help="merge into N units, balanced by arithmetic")
     export = _verb(
         verbs, "export", _export, "an ONNX file per segment, and model.json",
         "pamdi engines export resnet56 --out store/resnet56 --units 8",
     )  # fmt: skip
-    export.add_argument("model", help="resnet56, or the path of an .onnx file")
+    _add_model(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
     export.add_argument("--units", type=int, metavar="N", help="merge into N units (default: every cut point)")
     export.add_argument("--name", help="the model's id in the fleet (default: the name of DIR)")
@@ -31,7 +31,8 @@ def add_parser(commands: Any) -> None:
         verbs, "verify", _verify, "chained segments against the uncut model", "pamdi engines verify store/resnet56"
     )
     verify.add_argument("dir", type=Path)
-    verify.add_argument("--model", help="the uncut model (default: resnet56 where the digests agree)")
+    verify.add_argument("--model", help="the uncut model (default: the one with the manifest's digest, found)")
+    _add_making(verify)
     verify.add_argument("--inputs", type=Path, metavar="FILE", help=".npz by input name (default: random numbers)")
     listing = _verb(verbs, "list", _list, "what is in a store, and whether it is whole", "pamdi engines list store")
     listing.add_argument("dir", type=Path, help="a model's folder, or a store of them")
@@ -56,11 +57,38 @@ def _verb(verbs: Any, name: str, run: Any, help: str, example: str) -> argparse.
     return parser
 
 
+def _add_model(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "model", help="resnet50, resnet56, gpt2, the path of an .onnx file, or a local Hugging Face directory"
+    )
+    _add_making(verb)
+
+
+def _add_making(verb: argparse.ArgumentParser) -> None:
+    """Options of models that torch must export first. The defaults are those of named_models.Making."""
+    verb.add_argument("--sequence", type=int, default=64, metavar="TOKENS", help="gpt2's fixed length (default: 64)")
+    verb.add_argument("--seed", type=int, default=0, help="of random weights, without a directory (default: 0)")
+    verb.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where what torch exported is kept (default: beside the output)"
+    )
+
+
+def _making(arguments: argparse.Namespace, out: Optional[Path] = None) -> Any:
+    from pamdi.engines.named_models import Making, beside
+
+    cache = arguments.cache or (beside(out) if out is not None else Making().cache)
+    return Making(cache, arguments.sequence, arguments.seed, _say)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _cut(arguments: argparse.Namespace) -> int:
     from pamdi.engines.cuts import cut, group, load_model
     from pamdi.engines.export import model_path
 
-    model = cut(load_model(model_path(arguments.model)))
+    model = cut(load_model(model_path(arguments.model, _making(arguments))))
     if arguments.units is not None:
         model = group(model, arguments.units)
     entering = model.units[0].entering.item_bytes
@@ -91,10 +119,10 @@ def _cut(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from pamdi.engines.export import export, model_path
 
-    path = model_path(arguments.model)
+    path = model_path(arguments.model, _making(arguments, arguments.out))
     name = arguments.name or arguments.out.resolve().name
     pairs = _pairs(arguments.segments, path, arguments.units)
-    manifest = export(path, arguments.out, name, arguments.units, pairs, lambda line: print(line, file=sys.stderr))
+    manifest = export(path, arguments.out, name, arguments.units, pairs, _say)
     total = sum((arguments.out / segment.onnx).stat().st_size for segment in manifest.segments)
     if arguments.json:
         print(
@@ -124,15 +152,12 @@ def _pairs(text: Optional[str], path: Path, units: Optional[int]) -> Optional[Se
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from pamdi.engines.export import OURS, model_path
-    from pamdi.engines.manifest import read_manifest, sha256_of
+    from pamdi.engines.manifest import read_manifest
     from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
     from pamdi.engines.verify import compare, covering_chain, random_inputs, run_chain, run_uncut
 
     manifest = read_manifest(arguments.dir)
-    path = model_path(arguments.model) if arguments.model else OURS["resnet56"]
-    if sha256_of(path) != manifest.source_sha256:
-        raise EngineError(f"{arguments.dir} was not exported from {path}: give its model with --model")
+    path = _uncut(arguments, manifest)
     inputs = _load_inputs(arguments.inputs) if arguments.inputs else random_inputs(manifest)
     pairs = covering_chain(manifest)
     rows: List[Dict[str, Any]] = []
@@ -152,6 +177,22 @@ def _verify(arguments: argparse.Namespace) -> int:
                 f"{row['largest_absolute']:.3g} absolute, {row['largest_relative']:.3g} relative"
             )
     return 0 if good else 1
+
+
+def _uncut(arguments: argparse.Namespace, manifest: Any) -> Path:
+    """The model that was cut: the one named, else one of ours or of the cache beside the folder, by its digest."""
+    from pamdi.engines.manifest import sha256_of
+    from pamdi.engines.named_models import OURS, beside, model_path
+
+    if arguments.model:
+        candidates = [model_path(arguments.model, _making(arguments, arguments.dir))]
+    else:
+        candidates = [*OURS.values(), *sorted((arguments.cache or beside(arguments.dir)).glob("*.onnx"))]
+    for path in candidates:
+        if path.is_file() and sha256_of(path) == manifest.source_sha256:
+            return path
+    where = arguments.model or "any model that is known here"
+    raise EngineError(f"{arguments.dir} was not exported from {where}: give its model with --model")
 
 
 def _load_inputs(path: Path) -> Any:

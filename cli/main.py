@@ -13,7 +13,8 @@ from pamdi import __version__
 from pamdi.core.errors import PamdiError
 
 COMMANDS = (
-    "demo", "status", "doctor", "submit", "cancel", "fleet_commands", "daemon", "controller", "engines", "simulate",
+    "demo", "status", "doctor", "submit", "cancel", "fleet_commands", "daemon", "controller", "engines", "calibrate",
+    "simulate",
 )  # fmt: skip
 
 

@@ -7,10 +7,11 @@ everything is checked before anything is done with it, and every complaint says 
 
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar, Union
 
 import msgspec
 
+from pamdi.calibration.lookup import folders_for, model_costs
 from pamdi.client.toml_file import read_toml
 from pamdi.core.allocation import SourceSpec
 from pamdi.core.errors import ConfigError
@@ -77,11 +78,31 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     loss_penalty_s: float = 10.0
 
 
+AnyFleet = TypeVar("AnyFleet", bound=Fleet)
+
+
 def read_fleet(path: Path) -> Fleet:
     """Raises ConfigError: what, where, how to mend."""
-    fleet = read_toml(path, Fleet)
+    fleet = with_tables(read_toml(path, Fleet), path)
     check_fleet(fleet, str(path))
     return fleet
+
+
+def with_tables(fleet: AnyFleet, path: Path) -> AnyFleet:
+    """``fleet`` with every ``table`` looked up for the types of its devices. Raises ConfigError."""
+    types = sorted({device.type for device in fleet.device})
+    models = [_from_table(model, types, path) if model.table is not None else model for model in fleet.model]
+    return msgspec.structs.replace(fleet, model=models)
+
+
+def _from_table(model: ModelEntry, types: Sequence[str], path: Path) -> ModelEntry:
+    assert model.table is not None
+    if model.units or model.bytes or model.memory or model.seconds:
+        raise ConfigError(
+            f"{path}: model {model.id}: table and its own units, bytes, memory or seconds: keep one of both"
+        )
+    costs = model_costs(model.table, types, folders_for(path), f"{path}: model {model.id}")
+    return ModelEntry(model.id, *costs)
 
 
 def check_fleet(fleet: Fleet, where: str) -> None:
@@ -113,7 +134,7 @@ def check_fleet(fleet: Fleet, where: str) -> None:
 def check_model(model: ModelEntry, where: str) -> None:
     if model.table is not None:
         raise ConfigError(
-            f"{where}: model {model.id}: there is no calibration table {model.table!r}: "
+            f"{where}: model {model.id}: table {model.table!r} has not been looked up: "
             "write units, bytes, memory and [model.seconds] instead"
         )
     count = len(model.units)

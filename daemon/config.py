@@ -10,6 +10,7 @@ from pamdi.client.toml_file import read_toml
 from pamdi.core.errors import ConfigError
 from pamdi.core.limits import Limits
 from pamdi.core.topics import valid_id
+from pamdi.daemon.probe import ProbeConfig, check_probe_config
 
 DATA_PLANES = ("link", "mqtt")
 
@@ -53,6 +54,7 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     listen: Listen = Listen()
     backend: BackendConfig = BackendConfig()
     emulation: Emulation = Emulation()
+    probe: ProbeConfig = ProbeConfig()
     limits: Limits = Limits()
 
 
@@ -63,5 +65,7 @@ def read_config(path: Path) -> DaemonConfig:
         raise ConfigError(f"{path}: id {config.id!r}: use letters, digits, _ . -, at most 64")
     if config.data_plane not in DATA_PLANES:
         raise ConfigError(f"{path}: data_plane = {config.data_plane!r}: one of {', '.join(DATA_PLANES)}")
+    if check_probe_config(config.probe):
+        raise ConfigError(f"{path}: [probe]: {check_probe_config(config.probe)}")
     config.broker.address()
     return config

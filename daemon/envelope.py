@@ -12,6 +12,7 @@ import msgspec
 
 from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
+from pamdi.daemon.probe import Probe
 
 STOPS_MAX = 16  # devices on one way
 WAITED_S_MAX = 1e9
@@ -49,13 +50,13 @@ class Envelope(ms.Message, frozen=True, tag=True):
         return self.way[-1]
 
 
-_decoder = msgspec.msgpack.Decoder(Union[ms.AnyMessage, Envelope])
+_decoder = msgspec.msgpack.Decoder(Union[ms.AnyMessage, Envelope, Probe])
 _envelopes = msgspec.msgpack.Decoder(Envelope)
 
 
-def decode(data: bytes) -> "Union[ms.AnyMessage, Envelope]":
+def decode(data: bytes) -> "Union[ms.AnyMessage, Envelope, Probe]":
     """What came on a link. Raises msgspec.DecodeError or msgspec.ValidationError for what is not one of ours."""
-    message: Union[ms.AnyMessage, Envelope] = _decoder.decode(data)
+    message: Union[ms.AnyMessage, Envelope, Probe] = _decoder.decode(data)
     return message
 
 

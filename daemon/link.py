@@ -20,6 +20,8 @@ from pamdi.daemon.arrays import Payload, buffers, payload_from, specs
 from pamdi.daemon.envelope import Envelope, decode
 from pamdi.daemon.frames import FRAME, HEADER_BYTES_MAX, PING, PONG, FrameReader, FrameWriter
 from pamdi.daemon.pace import Delay, Pace
+from pamdi.daemon.probe import URGENCY as PROBE_URGENCY
+from pamdi.daemon.probe import Probe
 
 PROTOCOL = 1
 GREETING_BYTES_MAX = 4096
@@ -82,6 +84,9 @@ class Listener:
 
     def envelope(self, link: "Link", envelope: Envelope, body: memoryview, transit_s: float) -> None:
         """Something for a tunnel, ours or somebody else's."""
+        raise NotImplementedError
+
+    def probe(self, link: "Link", probe: Probe) -> None:
         raise NotImplementedError
 
 
@@ -199,6 +204,9 @@ class Link(asyncio.BufferedProtocol):
         """Like ``send``, for what goes further: as urgent as what is in it."""
         return not self._ending and self._queue(memoryview(msgspec.msgpack.encode(envelope)), body, envelope.urgency)
 
+    def send_probe(self, probe: Probe, body: memoryview) -> bool:
+        return not self._ending and self._queue(memoryview(msgspec.msgpack.encode(probe)), [body], PROBE_URGENCY)
+
     def _queue(self, header: memoryview, body: List[memoryview], urgency: float) -> bool:
         body_bytes = sum(map(len, body))
         parts = [header, *body]
@@ -276,14 +284,17 @@ class Link(asyncio.BufferedProtocol):
     def _understand(self, header: bytes, body: memoryview, transit_s: float) -> None:
         try:
             message = decode(header)
-            described = [] if isinstance(message, Envelope) else ms.specs_of(message)
-            whole = isinstance(message, Envelope) or not (described or len(body))
+            described = [] if isinstance(message, (Envelope, Probe)) else ms.specs_of(message)
+            whole = isinstance(message, (Envelope, Probe)) or not (described or len(body))
             payload = None if whole else payload_from(described, body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadInput):
             self.unknown_messages += 1  # a newer peer may say more than we understand; that does not end the link
             return
         self.messages_in += 1
-        if isinstance(message, Envelope):
+        if isinstance(message, Probe):
+            probe = message
+            self._later(lambda t: self._owner.probe(self, probe), transit_s)
+        elif isinstance(message, Envelope):
             envelope = message
             self._later(lambda t: self._owner.envelope(self, envelope, body, t), transit_s)
         else:

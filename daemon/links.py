@@ -23,6 +23,7 @@ from pamdi.core.events import LinkDown, LinkUp, Received
 from pamdi.daemon.arrays import Payload
 from pamdi.daemon.envelope import Envelope
 from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, Listener
+from pamdi.daemon.probe import Probe
 from pamdi.daemon.relay import Relay
 from pamdi.daemon.tunnel import HELLO_EVERY_S, Carry, Tunnels, Way
 
@@ -61,6 +62,7 @@ class Links(Listener):
         self._tunnel_ways: Dict[str, Way] = {}
         self._ticking: Optional["asyncio.Task[None]"] = None
         self.on_overflow: Callable[[str, int], None] = self._say_overflow
+        self.on_probe: Callable[[str, Probe, float], None] = lambda peer, probe, now: None
 
     async def listen(self, host: str, port: int) -> None:
         """Raises ConfigError when the address cannot be listened on."""
@@ -167,6 +169,14 @@ class Links(Listener):
             self.relay.forward(envelope, body, transit_s)
         else:
             self.tunnels.received(envelope, body, transit_s)
+
+    def probe(self, link: Link, probe: Probe) -> None:
+        if link.peer is not None and self._links.get(link.peer.device) is link:
+            self.on_probe(link.peer.device, probe, self._clock())
+
+    def send_probe(self, peer: str, probe: Probe, body: memoryview) -> bool:
+        link = self._links.get(peer)
+        return link is not None and link.send_probe(probe, body)
 
     # -- tunnels ---------------------------------------------------------------------------------------------------
 

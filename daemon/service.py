@@ -29,10 +29,12 @@ from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.engine_room import EngineRoom
 from pamdi.daemon.host import address_towards, describe_host
 from pamdi.daemon.journal import Journal
+from pamdi.daemon.kept_allocation import KeptAllocation
 from pamdi.daemon.lanes import Lanes
 from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
+from pamdi.daemon.probe import Probes
 from pamdi.daemon.recorder import open_recorder
 from pamdi.daemon.stats import Stats
 from pamdi.engines.backend import Backend
@@ -63,7 +65,7 @@ class Service:
         self._state = "online"
         runtime = Path(config.runtime_dir)
         self._journal = Journal(runtime, Path(config.state_dir), self._from_thread, log)
-        self._allocation_file = runtime / "allocation.json"
+        self._kept = KeptAllocation(runtime, log)
         backend: Backend = open_backend(config.backend.name, config.backend.threads, config.backend.optimisation)
         self._paced = PacedBackend(backend) if config.emulation.compute else None
         self._backend = self._paced or backend
@@ -77,6 +79,8 @@ class Service:
             ),
         )  # fmt: skip
         self._links.log = log
+        self._probes = Probes(config.probe, self._links)
+        self._links.on_probe = self._probes.heard
         will = Will(self._topics.device(config.id, "state"), b"offline")
         self._mqtt = Connection(
             config.broker, f"pamdi-{config.id}", self.heard, self._mqtt_connected, will, log
@@ -108,7 +112,9 @@ class Service:
         if restored.open or restored.final:
             self._log(f"journal: {len(restored.open)} open works, {len(restored.final)} ends are remembered")
         self.happened(restored)
-        self._restore_allocation()
+        kept = self._kept.read()
+        if kept is not None:
+            self.happened(ev.AllocationReceived(kept))
         self._subscribe()
         self._notifier.status("waiting for the broker")
         try:
@@ -118,6 +124,7 @@ class Service:
                     "urgent results": self._urgent.run(),
                     "ready": self._say_ready(),
                     "stats": self._publish_stats(),
+                    "probes": self._probes.run(time.monotonic),
                     "watchdog": self._feed_watchdog(),
                     "stop": self._until_stopped(),
                 }
@@ -162,6 +169,7 @@ class Service:
         while True:
             await asyncio.sleep(self.config.stats_every_s)
             document = self._stats.document(self._device, self.counters, self._engines, self._links, describe_host())
+            document["probes"] = self._probes.document()
             self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
 
     async def _close(self) -> None:
@@ -249,7 +257,7 @@ class Service:
             self.happened(ev.CancelAsked(WorkId(topic.id, read_command(payload).id)))
         elif topic.leaf == "allocation/set" and payload:
             allocation = msgspec.json.decode(payload, type=DeviceAllocation)
-            self._keep_allocation(payload)
+            self._kept.keep(payload)
             self.happened(ev.AllocationReceived(allocation))
         elif topic.leaf == "alive/ask":
             self._mqtt.publish(self._topics.device(self.config.id, "alive/tell"), str(self.instance).encode(), 1)
@@ -364,24 +372,6 @@ class Service:
         self._log(f"drained; {i.left} works are left to the journal and to others" if i.left else "drained")
         if not self._stopped.done():
             self._stopped.set_result(None)
-
-    # -- what outlives us ------------------------------------------------------------------------------------------
-
-    def _keep_allocation(self, payload: bytes) -> None:
-        """So that a restarted device can work before the controller or the broker is back."""
-        try:
-            temporary = self._allocation_file.with_suffix(".new")
-            temporary.write_bytes(payload)
-            temporary.replace(self._allocation_file)
-        except OSError as error:
-            self._log(f"{self._allocation_file}: {error.strerror}: the allocation will not survive a restart")
-
-    def _restore_allocation(self) -> None:
-        try:
-            allocation = msgspec.json.decode(self._allocation_file.read_bytes(), type=DeviceAllocation)
-        except (OSError, msgspec.DecodeError, msgspec.ValidationError):
-            return
-        self.happened(ev.AllocationReceived(allocation))
 
     def _info(self) -> DeviceInfo:
         config, host = self.config, describe_host()

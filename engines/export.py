@@ -15,19 +15,9 @@ import msgspec
 from pamdi.core.errors import EngineError
 from pamdi.engines.cuts import CutModel, Unit, cut, group, load_model
 from pamdi.engines.manifest import FILE, Manifest, SegmentInfo, UnitInfo, sha256_of
+from pamdi.engines.named_models import OURS, model_path
 
-MODELS = Path(__file__).resolve().parent / "models"
-OURS = {"resnet56": MODELS / "resnet56-digits.onnx"}
-LATER = ("resnet50", "gpt2")
-
-
-def model_path(name: str) -> Path:
-    """The ONNX file of a model by name, or ``name`` as a path."""
-    if name in OURS:
-        return OURS[name]
-    if name in LATER:
-        raise EngineError(f"model {name}: not yet; export it to ONNX yourself and give the path of the .onnx file")
-    return Path(name)
+__all__ = ["OURS", "export", "model_path"]
 
 
 def export(

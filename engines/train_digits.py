@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pamdi.engines.digits import FILE, load
+from pamdi.engines.torch_export import strip
 
 MODEL = FILE.parent / "resnet56-digits.onnx"
 SEED = 56
@@ -100,19 +101,6 @@ def export(network: Any, path: Path) -> None:
         external_data=False,
     )  # fmt: skip
     strip(path)
-
-
-def strip(path: Path) -> None:
-    """Remove what the exporter notes about the machine it ran on: stack traces, file names. The weights stay."""
-    import onnx
-
-    model = onnx.load(str(path))
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        part.ClearField("doc_string")
-        part.ClearField("metadata_props")
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
 
 
 def main() -> None:

@@ -15,6 +15,8 @@ from pamdi.engines.backend import Arrays
 from pamdi.engines.manifest import Manifest, read_manifest
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
 
+TOKENS = 64  # a vocabulary is larger
+
 
 class Difference(NamedTuple):
     """Largest differences over all outputs; ``identical`` is bit for bit."""
@@ -51,14 +53,15 @@ def covering_chain(manifest: Manifest) -> List[Tuple[int, int]]:
 
 
 def random_inputs(manifest: Manifest, batch: int = 2) -> Arrays:
-    """Normal noise of the model's input shapes, the same on every call."""
+    """Normal noise of the model's input shapes, the same on every call; whole numbers are tokens, 0 to 63."""
     noise = np.random.default_rng(0)
-    return {
-        tensor.name: noise.standard_normal([s if isinstance(s, int) else batch for s in tensor.shape]).astype(
-            tensor.dtype
-        )
-        for tensor in manifest.boundaries[0]
-    }
+    inputs = {}
+    for tensor in manifest.boundaries[0]:
+        shape = [size if isinstance(size, int) else batch for size in tensor.shape]
+        floating = tensor.dtype.startswith("float")
+        drawn = noise.standard_normal(shape) if floating else noise.integers(0, TOKENS, shape)
+        inputs[tensor.name] = drawn.astype(tensor.dtype)
+    return inputs
 
 
 def run_uncut(backend: OnnxRuntimeBackend, path: Path, tensors: Arrays) -> Arrays:

@@ -9,7 +9,7 @@ from typing import Dict, List, Optional
 import msgspec
 
 from pamdi.client.toml_file import read_toml
-from pamdi.controller.fleet import Fleet, check_fleet
+from pamdi.controller.fleet import Fleet, check_fleet, with_tables
 from pamdi.core.errors import ConfigError
 from pamdi.core.limits import Limits
 from pamdi.core.policy import policy_named
@@ -73,7 +73,7 @@ class Scenario(Fleet, frozen=True, forbid_unknown_fields=True):
 
 def read_scenario(path: Path) -> Scenario:
     """Raises ConfigError: what, where, how to mend."""
-    scenario = read_toml(path, Scenario)
+    scenario = with_tables(read_toml(path, Scenario), path)
     check_fleet(scenario, str(path))
     check_scenario(scenario, str(path))
     return scenario

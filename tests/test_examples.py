@@ -34,6 +34,7 @@ def test_every_command_has_help_with_an_example() -> None:
     commands = ["demo", "status", "doctor", "submit", "cancel", "drain", "reallocate", "daemon", "controller"]
     commands += ["simulate"]
     commands += [f"engines {verb}" for verb in ("cut", "export", "verify", "list", "inspect", "build")]
+    commands += [f"calibrate {verb}" for verb in ("latency", "links", "precision")]
     for command in commands:
         words = [sys.executable, "-m", "pamdi", *command.split(), "--help"]
         shown = subprocess.run(words, capture_output=True, text=True, check=False)

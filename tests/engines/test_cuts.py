@@ -120,7 +120,7 @@ def test_a_command_that_cannot_be_obeyed_says_so_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words in (
-        ["engines", "cut", "gpt2"],
+        ["engines", "cut", "absent.onnx"],
         ["engines", "export", "resnet56", "--out", "/proc/nowhere"],
         ["engines", "export", "resnet56", "--out", str(tmp_path), "--segments", "3-4"],
         ["engines", "list", str(tmp_path)],

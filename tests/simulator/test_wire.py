@@ -1,5 +1,7 @@
 """The sizes that messages are taken to have are near what the product's encoder makes of them."""
 
+from typing import get_args
+
 import pytest
 
 from pamdi.core import messages as ms
@@ -36,4 +38,4 @@ def test_a_message_takes_about_as_many_bytes_as_its_encoding(message: ms.AnyMess
 
 def test_every_message_without_a_payload_has_a_size() -> None:
     with_payload = {ms.Tensor}
-    assert {type(message) for message in SAID} | with_payload == set(ms.Message.__subclasses__())
+    assert {type(message) for message in SAID} | with_payload == set(get_args(ms.AnyMessage))

@@ -1,0 +1,193 @@
+"""What a link can carry: now and then a small and a large probe, echoed; the difference in time is the large one's way.
+
+    delay = the small one's round trip / 2        rate = bytes between the two / time between the two
+
+Both by the smallest times of the last few rounds: whatever else happens to a probe (a busy loop, a busy machine, a work
+that goes first) only ever makes it later. Rounds with other traffic on the link are kept apart, as what is left beside
+the works: their median.
+
+A probe never goes before a work: its urgency is 0, below every class, and at each frame the more urgent message goes
+first. It never takes more than a stated share of the link's time: after a round that took t seconds, the next waits
+t / share. Its size is bounded, and grows only until it takes long enough to be told from the timer's grain.
+A peer that knows no probes never echoes; its rounds end after ECHO_S_MAX and cost next to nothing.
+"""
+
+import asyncio
+import random
+from collections import deque
+from statistics import median
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Protocol
+
+import msgspec
+
+from pamdi.core import messages as ms
+
+URGENCY = 0.0  # gamma times alpha of every source is above it
+SMALL_BYTES = 64
+LARGE_BYTES_MIN, LARGE_BYTES_MAX = 64 * 1024, 1024 * 1024
+LONG_ENOUGH_S = 0.05  # a probe that takes so long is large enough
+ECHO_S_MAX = 10.0
+ROUNDS_KEPT = 16
+TICK_S = 0.25
+JITTER = 0.25
+OVERHEAD_BYTES_MAX = 4096  # of other messages (beacons, requests) during a round that still counts as idle
+
+_ZEROS = memoryview(bytes(LARGE_BYTES_MAX))
+
+
+class ProbeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``every_s``: seconds between rounds on a link, at least; 0: none. ``share_max``: of the link's time."""
+
+    every_s: float = 10.0
+    share_max: float = 0.02
+
+
+class Probe(ms.Message, frozen=True, tag=True):
+    """Raw bytes of no meaning follow. The answer is the same with ``echo`` and without the bytes."""
+
+    round: int
+    large: bool = False
+    echo: bool = False
+
+
+class Carrier(Protocol):
+    """What probes need of the direct links."""
+
+    def send_probe(self, peer: str, probe: Probe, body: memoryview) -> bool: ...
+
+    def counters(self) -> Mapping[str, Mapping[str, float]]: ...
+
+
+class Round(NamedTuple):
+    """Seconds until the echo of the small and the large probe, the latter's bytes, and whether nothing else moved."""
+
+    small_s: float
+    large_s: float
+    nbytes: int
+    idle: bool
+
+    @property
+    def rate_bytes_per_s(self) -> float:
+        return (self.nbytes - SMALL_BYTES) / max(self.large_s - self.small_s, 1e-6)
+
+
+class _Target:
+    """One neighbour. ``sent_at``: of what waits for its echo, None between rounds."""
+
+    def __init__(self, next_at: float) -> None:
+        self.rounds: Deque[Round] = deque(maxlen=ROUNDS_KEPT)
+        self.next_at = self.began_at = next_at
+        self.number = self.done = self.lost = 0
+        self.nbytes = LARGE_BYTES_MIN
+        self.sent_at: Optional[float] = None
+        self.small_s: Optional[float] = None
+        self.moved_before = 0.0
+
+
+class Probes:
+    """``tick`` it; it is told what arrives. Time is an argument. ``dice``, in [0, 1), keeps both ends of a link from
+    probing it at the same moments."""
+
+    def __init__(self, config: ProbeConfig, links: Carrier, dice: Callable[[], float] = random.random) -> None:
+        self._config, self._links, self._dice = config, links, dice
+        self._targets: Dict[str, _Target] = {}
+
+    async def run(self, clock: Callable[[], float]) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self._config.every_s > 0:
+                self.tick(clock())
+
+    def tick(self, now: float) -> None:
+        counters = self._links.counters()
+        for peer in [peer for peer in self._targets if peer not in counters]:
+            del self._targets[peer]
+        for peer, counts in counters.items():
+            target = self._targets.get(peer) or self._targets.setdefault(peer, _Target(now + self._first_wait_s()))
+            if target.sent_at is not None and now - target.sent_at > ECHO_S_MAX:
+                target.lost += 1
+                self._end(target, now)
+            if target.sent_at is None and now >= target.next_at:
+                target.began_at, target.small_s = now, None
+                target.number += 1
+                target.moved_before = _moved(counts)
+                self._send(peer, target, False, now)
+
+    def heard(self, peer: str, probe: Probe, now: float) -> None:
+        """A probe of the peer's, or the echo of ours. Never raises: it comes from the network."""
+        if not probe.echo:
+            self._links.send_probe(peer, msgspec.structs.replace(probe, echo=True), _ZEROS[:0])
+            return
+        target = self._targets.get(peer)
+        if target is None or target.sent_at is None or probe.round != target.number:
+            return
+        if not probe.large and target.small_s is None:
+            target.small_s = now - target.sent_at
+            self._send(peer, target, True, now)
+        elif probe.large and target.small_s is not None:
+            self._learn(peer, target, Round(target.small_s, now - target.sent_at, target.nbytes, False))
+            self._end(target, now)
+
+    def document(self) -> Dict[str, Any]:
+        """Per neighbour; ``null`` where nothing is known yet. ``share_max`` and the bytes say what probing may cost."""
+        return {peer: self._said(target) for peer, target in sorted(self._targets.items())}
+
+    def _send(self, peer: str, target: _Target, large: bool, now: float) -> None:
+        target.sent_at = now
+        body = _ZEROS[: target.nbytes if large else SMALL_BYTES]
+        if not self._links.send_probe(peer, Probe(target.number, large), body):
+            target.lost += 1
+            self._end(target, now)
+
+    def _learn(self, peer: str, target: _Target, found: Round) -> None:
+        moved = _moved(self._links.counters().get(peer, {})) - target.moved_before
+        idle = moved <= found.nbytes + SMALL_BYTES + OVERHEAD_BYTES_MAX + found.nbytes // 1000
+        target.rounds.append(found._replace(idle=idle))
+        target.done += 1
+        if found.large_s - found.small_s < LONG_ENOUGH_S and target.nbytes < LARGE_BYTES_MAX:
+            target.nbytes = min(2 * target.nbytes, LARGE_BYTES_MAX)
+
+    def _end(self, target: _Target, now: float) -> None:
+        took_s = now - target.began_at
+        target.sent_at = None
+        wait_s = max(self._config.every_s, took_s / self._config.share_max)
+        target.next_at = now + wait_s * (1 + JITTER * self._dice())
+
+    def _first_wait_s(self) -> float:
+        return self._config.every_s * self._dice()
+
+    def _said(self, target: _Target) -> Dict[str, Any]:
+        idle = [found for found in target.rounds if found.idle]
+        busy = [found for found in target.rounds if not found.idle]
+        return {
+            "delay_s": _rounded(min((found.small_s for found in target.rounds), default=None), 2),
+            "rate_bytes_per_s": idle_rate(idle),
+            "beside_works_bytes_per_s": round(median(found.rate_bytes_per_s for found in busy)) if busy else None,
+            "rounds": target.done, "idle_rounds": len(idle), "busy_rounds": len(busy), "lost": target.lost,
+            "probe_bytes": target.nbytes, "share_max": self._config.share_max,
+        }  # fmt: skip
+
+
+def idle_rate(rounds: List[Round]) -> Optional[int]:
+    """Of the rounds with the largest probe: its bytes over the difference of the smallest times. Bytes per second."""
+    largest = max((found.nbytes for found in rounds), default=0)
+    same = [found for found in rounds if found.nbytes == largest]
+    if not same:
+        return None
+    small_s, large_s = min(found.small_s for found in rounds), min(found.large_s for found in same)
+    return round(Round(small_s, large_s, largest, True).rate_bytes_per_s)
+
+
+def _moved(counts: Mapping[str, float]) -> float:
+    return counts.get("bytes_out", 0) + counts.get("bytes_waiting", 0)
+
+
+def _rounded(value: Optional[float], parts: int) -> Optional[float]:
+    return None if value is None else round(value / parts, 6)
+
+
+def check_probe_config(config: ProbeConfig) -> str:
+    """What is wrong with it, or nothing."""
+    if not 0 <= config.every_s < float("inf"):
+        return "every_s must be 0 (never) or positive, and finite"
+    return "" if 0 < config.share_max <= 0.2 else "share_max must be in (0, 0.2]"

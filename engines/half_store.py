@@ -1,0 +1,166 @@
+"""A model's folder in FP16: every segment halved, and the tensors between them too, so that half the bytes travel.
+
+The new folder is a model of its own: all devices that share work on it must agree on what crosses its boundaries. The
+model's own inputs and outputs stay float32 unless asked otherwise, so that clients need not change. What was kept in
+FP32, and how far each halved segment is from the original on the same inputs, lies beside in ``half.json``.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Tuple
+
+import msgspec
+import numpy as np
+
+from pamdi.core.errors import EngineError
+from pamdi.core.segment import Segment
+from pamdi.engines.backend import Arrays
+from pamdi.engines.half import Half, to_half
+from pamdi.engines.manifest import FILE, Manifest, SegmentInfo, TensorInfo, checked_file, read_manifest, sha256_of
+from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
+
+ABOUT = "half.json"
+PROBE_BATCH = 2
+
+
+class HalfSegment(msgspec.Struct, frozen=True):
+    """``max_abs_error``: largest difference from the float32 segment over its outputs, both fed the float32 chain's
+    tensors, run by onnxruntime. None where no chain of segments leads there. ``largest``: of those outputs."""
+
+    first: int
+    stop: int
+    kept: Tuple[str, ...]
+    casts: int
+    max_abs_error: "float | None" = None
+    largest: "float | None" = None
+
+
+class AboutHalf(msgspec.Struct, frozen=True):
+    """``half.json``. ``source_sha256``: of the uncut float32 model."""
+
+    source_sha256: str
+    segments: Tuple[HalfSegment, ...]
+
+
+class Measured(NamedTuple):
+    max_abs_error: float
+    largest: float
+
+
+def halve_folder(
+    folder: Path, out: Path, name: str, float_ends: bool = True, progress: Callable[[str], None] = lambda line: None
+) -> Manifest:
+    """Write the FP16 form of ``folder`` to ``out`` under the id ``name`` and return its manifest. ``float_ends``: the
+    model's inputs and outputs stay float32. Raises EngineError in one line."""
+    manifest = read_manifest(folder)
+    if out.resolve() == folder.resolve():
+        raise EngineError(f"{out}: is the float32 model's own folder: choose another with --out")
+    ends = _ends(manifest) if float_ends else frozenset()
+    boundaries = tuple(tuple(_halved(tensor, ends) for tensor in boundary) for boundary in manifest.boundaries)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as staging:
+            infos, about = _write_segments(folder, Path(staging), manifest, ends, progress)
+            halved = Manifest(
+                name, manifest.source_sha256, boundaries[0], _units(manifest, boundaries), tuple(infos), (), boundaries
+            )
+            _write(Path(staging) / ABOUT, AboutHalf(manifest.source_sha256, tuple(about)))
+            _write(Path(staging) / FILE, halved)
+            for file in [*(info.onnx for info in infos), ABOUT, FILE]:
+                os.replace(Path(staging) / file, out / file)
+    except OSError as error:
+        raise EngineError(f"{out}: {error.strerror}: make room or choose another folder with --out") from error
+    return read_manifest(out)
+
+
+def read_about(folder: Path) -> "AboutHalf | None":
+    """What ``half.json`` says, or None where there is none: the folder is float32. Raises EngineError."""
+    try:
+        return msgspec.json.decode((folder / ABOUT).read_bytes(), type=AboutHalf)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{folder / ABOUT}: cannot be read ({error}): halve the model again") from error
+
+
+def load_segment(folder: Path, info: SegmentInfo) -> Any:
+    """The segment's ONNX graph, when it is what the manifest says. Raises EngineError."""
+    import onnx
+
+    return onnx.load(str(checked_file(folder, info.onnx, info.sha256)))
+
+
+def measure(
+    backend: OnnxRuntimeBackend, folder: Path, manifest: Manifest, info: SegmentInfo, half: Path, inputs: Arrays
+) -> Tuple[Measured, Arrays]:
+    """How far the graph at ``half`` is from the segment on ``inputs``, and the segment's float32 outputs."""
+    handle = backend.load(folder, Segment(manifest.model, info.first, info.stop))
+    outputs = backend.run(handle, inputs)
+    session = backend.session(half)
+    wanted = {value.name: np.float16 if value.type == "tensor(float16)" else None for value in session.get_inputs()}
+    feed = {name: inputs[name] if kind is None else inputs[name].astype(kind) for name, kind in wanted.items()}
+    halves = session.run(list(outputs), feed)
+    gaps, sizes = [0.0], [0.0]
+    for full, narrow in zip(outputs.values(), halves):
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(full.astype(np.float64) - narrow.astype(np.float64))
+        gaps.append(float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0)))
+        sizes.append(float(np.abs(full.astype(np.float64)).max(initial=0.0)))
+    return Measured(max(gaps), max(sizes)), outputs
+
+
+def _ends(manifest: Manifest) -> FrozenSet[str]:
+    return frozenset(tensor.name for end in (manifest.boundaries[0], manifest.boundaries[-1]) for tensor in end)
+
+
+def _halved(tensor: TensorInfo, ends: FrozenSet[str]) -> TensorInfo:
+    narrow = tensor.dtype == "float32" and tensor.name not in ends
+    return TensorInfo(tensor.name, "float16" if narrow else tensor.dtype, tensor.shape)
+
+
+def _units(manifest: Manifest, boundaries: Tuple[Tuple[TensorInfo, ...], ...]) -> Tuple[Any, ...]:
+    return tuple(
+        msgspec.structs.replace(
+            unit, bytes_in=sum(tensor.item_bytes for tensor in entering), memory_bytes=unit.memory_bytes // 2
+        )
+        for unit, entering in zip(manifest.units, boundaries)
+    )
+
+
+def _write(path: Path, document: Any) -> None:
+    with open(path, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(document)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_segments(
+    folder: Path, staging: Path, manifest: Manifest, ends: FrozenSet[str], progress: Callable[[str], None]
+) -> Tuple[List[SegmentInfo], List[HalfSegment]]:
+    import onnx
+
+    from pamdi.engines.verify import random_inputs
+
+    backend = OnnxRuntimeBackend(1, "all")
+    known: Dict[int, Arrays] = {0: random_inputs(manifest, PROBE_BATCH)}  # the float32 chain's tensors, by boundary
+    infos, about = [], []
+    for info in sorted(manifest.segments, key=lambda info: (info.first, info.stop)):
+        half: Half = to_half(load_segment(folder, info), ends)
+        path = staging / info.onnx
+        onnx.save(half.model, str(path))
+        measured = None
+        if info.first in known:
+            measured, outputs = measure(backend, folder, manifest, info, path, known[info.first])
+            known.setdefault(info.stop, outputs)
+        known = {boundary: tensors for boundary, tensors in known.items() if boundary >= info.first}
+        infos.append(msgspec.structs.replace(info, sha256=sha256_of(path)))
+        about.append(HalfSegment(info.first, info.stop, half.kept, half.casts, *(measured or (None, None))))
+        progress(_line(about[-1]))
+    return infos, about
+
+
+def _line(half: HalfSegment) -> str:
+    error = "not measured" if half.max_abs_error is None else f"error {half.max_abs_error:.3g} of {half.largest:.3g}"
+    kept = f"kept in FP32: {'; '.join(half.kept)}" if half.kept else "nothing kept in FP32"
+    return f"{half.first}:{half.stop}: {error}; {kept}"
