@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from pamdi.cli.engines_store import inspect_model, list_store
+from pamdi.cli.engines_store import inspect_model, list_store, serve_store, sign_model
 from pamdi.core.errors import EngineError
 
 
@@ -44,6 +44,21 @@ def add_parser(commands: Any) -> None:
         "pamdi engines inspect store/resnet56",
     )  # fmt: skip
     inspect.add_argument("dir", type=Path, help="a model's folder")
+    serving = _verb(
+        verbs, "serve", serve_store, "serve a store over HTTP or HTTPS to daemons that have store_url",
+        "pamdi engines serve store --port 8080",
+    )  # fmt: skip
+    serving.add_argument("dir", type=Path, help="a model's folder, or a store of them")
+    serving.add_argument("--host", default="0.0.0.0")
+    serving.add_argument("--port", type=int, default=8080)
+    serving.add_argument("--cert", type=Path, help="certificate file: serve HTTPS")
+    serving.add_argument("--key", type=Path, help="the certificate's key")
+    sign = _verb(
+        verbs, "sign", sign_model, "sign a manifest with an ed25519 key, for daemons that have trusted_keys",
+        "pamdi engines sign store/resnet56 --key fleet.key",
+    )  # fmt: skip
+    sign.add_argument("dir", type=Path, help="a model's folder")
+    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, PEM; made where absent")
     build = _verb(
         verbs, "build", _build, "engines for a device type",
         "pamdi engines build store/resnet56 --device orin-nano --backend onnxruntime",
@@ -159,15 +174,15 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _uncut(arguments: argparse.Namespace, manifest: Any) -> Path:
     """The model that was cut: the one named, else one of ours or of the cache beside the folder, by its digest."""
-    from pamdi.engines.manifest import sha256_of
     from pamdi.engines.named_models import OURS, beside, model_path
+    from pamdi.engines.onnx_file import model_digest
 
     if arguments.model:
         candidates = [model_path(arguments.model, _making(arguments, arguments.dir))]
     else:
         candidates = [*OURS.values(), *sorted((arguments.cache or beside(arguments.dir)).glob("*.onnx"))]
     for path in candidates:
-        if path.is_file() and sha256_of(path) == manifest.source_sha256:
+        if path.is_file() and model_digest(path) == manifest.source_sha256:
             return path
     where = arguments.model or "any model that is known here"
     raise EngineError(f"{arguments.dir} was not exported from {where}: give its model with --model")

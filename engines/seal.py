@@ -11,6 +11,8 @@ import base64
 import binascii
 import hashlib
 import json
+import os
+from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from pamdi.core.errors import EngineError
@@ -62,6 +64,29 @@ def check_trust(document: Dict[str, Any], trusted_keys: Sequence[str], where: st
             except (InvalidSignature, ValueError):
                 continue
     raise EngineError(f"{where}: signed by none of trusted_keys: sign it with `pamdi engines sign`, or mend the keys")
+
+
+def private_key(path: Path) -> Any:
+    """The ed25519 key in ``path`` (PEM, no password), made there where there is none, readable by its owner alone.
+    Raises EngineError."""
+    try:
+        from cryptography.hazmat.primitives import serialization as forms
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    except ImportError as error:
+        raise EngineError(INSTALL) from error
+    try:
+        if not path.exists():
+            pem = Ed25519PrivateKey.generate().private_bytes(
+                forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
+            )
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(pem)
+        key = forms.load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise EngineError(f"{path}: not a private key in PEM ({error}): name another file, it will be made") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise EngineError(f"{path}: not an ed25519 key: name another file, it will be made")
+    return key
 
 
 def is_key(text: str) -> bool:

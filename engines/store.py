@@ -16,13 +16,25 @@ import fcntl
 import hashlib
 import os
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, Optional, Tuple
+from typing import Callable, Dict, Iterable, Iterator, Optional, Tuple, Union
 
 from pamdi.core.errors import EngineError
-from pamdi.engines.manifest import OBJECTS, Manifest, read_manifest, sha256_of, write_manifest
+from pamdi.engines.manifest import (
+    FILE,
+    OBJECTS,
+    Manifest,
+    manifest_of,
+    read_manifest,
+    sha256_of,
+    write_durably,
+    write_manifest,
+)
 
 ADDING, PUBLISHING = ".adding", ".publishing"  # lock files, in objects/
 PART = ".part"  # an object that is still being fetched
+PULLED = "pulled.json"  # says that this folder holds what was needed here, not everything that its manifest names
+
+Change = Tuple[Union[Manifest, bytes], Dict[str, str]]
 
 
 class Store:
@@ -69,8 +81,7 @@ class Store:
                         file.write(block)
                     file.flush()
                     os.fsync(file.fileno())
-                if not self.has(digest.hexdigest()):
-                    os.replace(temporary, self.path(digest.hexdigest()))
+                os.replace(temporary, self.path(digest.hexdigest()))  # also over one that was damaged
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     temporary.unlink()
@@ -84,15 +95,18 @@ class Store:
                 f"{size_bytes} more are needed: remove a model, or raise the bound"
             )
 
-    def publish(self, change: Callable[[Optional[Manifest]], Tuple[Manifest, Dict[str, str]]]) -> Manifest:
-        """Put in place what ``change`` makes of the manifest that is there (None: none that can be read): the new one,
-        and {file name: sha256} of objects that get names. Nobody else publishes in between. Returns it, sealed."""
+    def publish(
+        self, change: Callable[[Optional[Manifest]], Tuple[Union[Manifest, bytes], Dict[str, str]]]
+    ) -> Manifest:
+        """Put in place what ``change`` makes of the manifest that is there (None: none that can be read): the new one
+        (bytes: a document that is sealed already), and {file name: sha256} of objects that get names. Nobody else
+        publishes in between. Returns what stands there now."""
         with self._publishing():
             before = self.manifest()
             manifest, names = change(before)
             for name, sha256 in names.items():
                 self._link(name, sha256)
-            written = write_manifest(self.folder, manifest)
+            written = _write(self.folder, manifest)
             for name in set(named_by(before).values()) - set(named_by(written).values()) if before else ():
                 with contextlib.suppress(FileNotFoundError):
                     (self.folder / name).unlink()
@@ -142,6 +156,14 @@ class Store:
         os.replace(temporary, self.folder / name)  # does nothing where both are links to one file
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _write(folder: Path, manifest: Union[Manifest, bytes]) -> Manifest:
+    if isinstance(manifest, Manifest):
+        return write_manifest(folder, manifest)
+    known = manifest_of(manifest, str(folder / FILE))
+    write_durably(folder / FILE, manifest)
+    return known
 
 
 def named_by(manifest: Manifest) -> Dict[str, str]:
