@@ -25,6 +25,7 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     _add_model(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--bytes-max", type=int, metavar="BYTES", help="what the store may hold (default: the disk)")
     export.add_argument("--units", type=int, metavar="N", help="merge into N units (default: every cut point)")
     export.add_argument("--name", help="the model's id in the fleet (default: the name of DIR)")
     export.add_argument("--segments", metavar="0:4,4:9,...|all", help="default: every unit; all: every contiguous run")
@@ -33,6 +34,7 @@ def add_parser(commands: Any) -> None:
     )
     verify.add_argument("dir", type=Path)
     verify.add_argument("--model", help="the uncut model (default: the one with the manifest's digest, found)")
+    verify.add_argument("--random", type=int, metavar="N", help="also N cut sets drawn at random, exported for it")
     _add_making(verify)
     verify.add_argument("--inputs", type=Path, metavar="FILE", help=".npz by input name (default: random numbers)")
     listing = _verb(
@@ -115,8 +117,8 @@ def _export(arguments: argparse.Namespace) -> int:
     path = model_path(arguments.model, _making(arguments, arguments.out))
     name = arguments.name or arguments.out.resolve().name
     pairs = _pairs(arguments.segments, path, arguments.units)
-    manifest = export(path, arguments.out, name, arguments.units, pairs, _say)
-    total = sum((arguments.out / segment.onnx).stat().st_size for segment in manifest.segments)
+    manifest = export(path, arguments.out, name, arguments.units, pairs, _say, arguments.bytes_max)
+    total = sum(segment.bytes for segment in manifest.segments) + sum(weight.bytes for weight in manifest.weights)
     if arguments.json:
         print(
             json.dumps(
@@ -159,11 +161,19 @@ def _verify(arguments: argparse.Namespace) -> int:
         difference = compare(run_chain(backend, arguments.dir, pairs, inputs), run_uncut(backend, path, inputs))
         rows.append({"optimisation": optimisation, **difference._asdict()})
     good = bool(rows[0]["identical"])
+    if arguments.random is not None:
+        from pamdi.engines.exactness import exactness
+
+        for one in exactness(path, arguments.random, inputs=inputs, say=_say):
+            rows.append({"cut_set": one.name, "segments": one.segments, **one.difference._asdict()})
+            good = good and one.difference.identical
     if arguments.json:  # JSON has no infinity: null where an output is missing, misshapen or not a number
         runs = [{key: None if value == float("inf") else value for key, value in row.items()} for row in rows]
         print(json.dumps({"model": manifest.model, "segments": len(pairs), "runs": runs}))
     else:
-        for row in rows:
+        for row in rows[2:]:
+            print(f"{row['cut_set']}: {row['segments']} segments, {'identical' if row['identical'] else 'different'}")
+        for row in rows[:2]:
             said = "bit for bit the uncut model" if row["identical"] else "not bit for bit"
             print(
                 f"optimisation {row['optimisation']}: {len(pairs)} chained segments are {said}; largest difference "

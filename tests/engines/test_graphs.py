@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pamdi.core.errors import EngineError
 from pamdi.engines.cuts import cut, load_model
+from pamdi.engines.exactness import exactness
 from pamdi.engines.export import export
 from pamdi.engines.manifest import read_manifest
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
@@ -181,6 +182,12 @@ def test_a_model_that_cannot_be_cut_is_refused_in_one_line(
     with pytest.raises(EngineError, match=says) as error:
         export(path, tmp_path / "out", "m")
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_the_recorded_gpt2_is_cut_at_single_tensors_and_chains(tmp_path: Path) -> None:
+    path = Path(__file__).parent / "graphs" / "gpt2-tiny.onnx"
+    assert [len(boundary) for boundary in boundaries(path)] == [1] * 12
+    assert [one.difference.identical for one in exactness(path, random_sets=3)] == [True] * 4
 
 
 # Zoo graphs as onnx ships them for its own tests: IR 3, and every weight the output of a ConstantOfShape node. Their
