@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 
 # What must also pass on the Pythons of JetPack 5, 6 and 7.
 DEVICE_PYTHONS := 3.8 3.10 3.12
-DEVICE_TESTS := $(wildcard tests/core tests/client tests/daemon tests/cli/test_doctor.py tests/engines/test_backends.py)
+DEVICE_TESTS := $(wildcard tests/core tests/client tests/daemon tests/cli/test_doctor.py tests/engines/test_backends.py tests/engines/test_pull.py)
 
 PYTEST_ARGS ?= -x -q
 SEEDS ?= 20

@@ -135,7 +135,7 @@ def manifest_of(data: bytes, where: str, trusted_keys: Sequence[str] = ()) -> Ma
         document: Any = msgspec.json.decode(data)
         manifest = msgspec.convert(document, Manifest)
         problem = check_seal(document)
-    except (ValueError, RecursionError) as error:  # msgspec's errors, and text that is not UTF-8
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
         raise EngineError(f"{where}: not a manifest ({error}): export the model again") from error
     problem = problem or _nonsense(manifest)
     if problem:

@@ -16,7 +16,7 @@ import fcntl
 import hashlib
 import os
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, Optional, Tuple, Union
+from typing import Callable, Dict, Iterable, Iterator, Optional, Set, Tuple, Union
 
 from pamdi.core.errors import EngineError
 from pamdi.engines.manifest import (
@@ -107,7 +107,7 @@ class Store:
             for name, sha256 in names.items():
                 self._link(name, sha256)
             written = _write(self.folder, manifest)
-            for name in set(named_by(before).values()) - set(named_by(written).values()) if before else ():
+            for name in (_names(before) if before is not None else set()) - _names(written):
                 with contextlib.suppress(FileNotFoundError):
                     (self.folder / name).unlink()
             return written
@@ -172,6 +172,11 @@ def named_by(manifest: Manifest) -> Dict[str, str]:
     files.update({info.sha256: info.file for info in manifest.engines})
     files.update({info.sha256: f"{OBJECTS}/{info.sha256}" for info in manifest.weights})
     return files
+
+
+def _names(manifest: Manifest) -> Set[str]:
+    """Files beside the manifest. Two may be the same object."""
+    return {info.onnx for info in manifest.segments} | {info.file for info in manifest.engines}
 
 
 def file_with(folder: Path, manifest: Manifest, sha256: str) -> Optional[Path]:

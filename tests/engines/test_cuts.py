@@ -1,6 +1,7 @@
 """Cutting: whatever the cuts, the chained segments are the uncut model, bit for bit."""
 
 import errno
+import json
 import random
 from pathlib import Path
 from typing import List, Tuple
@@ -117,6 +118,20 @@ def test_the_commands_cut_export_verify_and_list(tmp_path: Path, capsys: pytest.
     assert main(["engines", "list", store]) == 1
     assert main(["engines", "verify", store]) == 1
     assert "altered or cut short" in capsys.readouterr().err
+
+
+def test_verify_draws_cut_sets_and_says_of_each_whether_it_is_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "mine")
+    assert main(["engines", "export", "resnet56", "--out", store, "--units", "3"]) == 0
+    capsys.readouterr()
+    assert main(["engines", "verify", store, "--random", "2", "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["runs"][2:]
+    assert [(one["cut_set"], one["identical"]) for one in sets] == [
+        ("every unit", True), ("random set 0", True), ("random set 1", True),
+    ]  # fmt: skip
+    assert sets[0]["segments"] == FINEST
 
 
 def test_a_command_that_cannot_be_obeyed_says_so_in_one_line(

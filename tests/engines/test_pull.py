@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from typing import Any, Iterator, List
 
 import pytest
 
+from pamdi.cli.main import main
 from pamdi.core.errors import EngineError
 from pamdi.core.events import EngineFailed, EngineLoaded
 from pamdi.core.instructions import Load
@@ -23,6 +25,7 @@ from pamdi.daemon.puller import puller
 from pamdi.engines.manifest import read_manifest
 from pamdi.engines.open_backend import open_backend
 from pamdi.engines.pull import Origin, fetch, pull_segment
+from pamdi.engines.seal import private_key, public_text
 from pamdi.engines.store import Store
 
 pytest.importorskip("aiohttp", reason="the server needs aiohttp")
@@ -40,20 +43,29 @@ def served(tmp_path: Path) -> Path:
     return tmp_path / "served"
 
 
-@pytest.fixture
-def server(served: Path) -> Iterator[int]:
+@contextlib.contextmanager
+def serving(folder: Path, *options: str) -> Iterator[int]:
     """The port of a real `pamdi engines serve` process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "pamdi", "engines", "serve", str(served), "--host", "127.0.0.1", "--port"]
-    process = subprocess.Popen([*command, str(port)], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "pamdi", "engines", "serve", str(folder), "--host", "127.0.0.1", "--port"]
+    process = subprocess.Popen([*command, str(port), *options], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert process.stderr.readline() == f"serving {MODEL} at http://127.0.0.1:{port}\n"
-    yield port
-    process.terminate()
-    process.wait()
-    process.stderr.close()
+    try:
+        scheme = "https" if options else "http"
+        assert process.stderr.readline() == f"serving {MODEL} at {scheme}://127.0.0.1:{port}\n"
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture
+def server(served: Path) -> Iterator[int]:
+    with serving(served) as port:
+        yield port
 
 
 class Cutting:
@@ -104,11 +116,31 @@ def pull(origin: Origin, root: Path, segment: Segment = LAST, digest: str = DIGE
     pull_segment(origin, root, segment, digest, "onnxruntime", "orin-nano", lambda line: None)
 
 
-def test_a_segment_is_pulled_with_its_manifest_and_nothing_else(server: int, tmp_path: Path) -> None:
+def test_a_segment_is_pulled_with_its_manifest_and_nothing_else(
+    server: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pull(origin(f"http://127.0.0.1:{server}"), tmp_path)
     files = {path.name for path in (tmp_path / MODEL).iterdir()}
     assert files == {"0003-0004.onnx", "model.json", "objects", "pulled.json"}
     open_backend("onnxruntime").load(tmp_path / MODEL, LAST)
+    assert main(["engines", "list", str(tmp_path), "--json"]) == 0
+    states = [file["state"] for file in json.loads(capsys.readouterr().out)["models"][0]["files"]]
+    assert states == ["not pulled", "not pulled", "not pulled", "good"]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_over_https_the_servers_certificate_is_checked(served: Path, tmp_path: Path) -> None:
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(tmp_path / "key.pem"),
+         "-out", str(tmp_path / "cert.pem")], check=True, capture_output=True,
+    )  # fmt: skip
+    with serving(served, "--cert", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem")) as port:
+        url = f"https://127.0.0.1:{port}"
+        with pytest.raises(EngineError, match="CERTIFICATE_VERIFY_FAILED"):
+            pull(origin(url, attempts_max=1), tmp_path / "device")
+        pull(origin(url, ca_file=str(tmp_path / "cert.pem")), tmp_path / "device")
+    assert (tmp_path / "device" / MODEL / "0003-0004.onnx").stat().st_size == SIZE
 
 
 def test_a_cut_connection_is_resumed_where_it_was_cut(server: int, tmp_path: Path) -> None:
@@ -171,18 +203,30 @@ def test_a_damaged_file_is_pulled_again_and_a_whole_one_is_not(server: int, tmp_
     open_backend("onnxruntime").load(tmp_path / MODEL, LAST)
 
 
-@pytest.mark.parametrize("reachable", [True, False])
-async def test_a_daemon_that_lacks_a_segment_pulls_it_before_it_loads(
-    server: int, tmp_path: Path, reachable: bool
-) -> None:
-    url = f"http://127.0.0.1:{server}" if reachable else "http://127.0.0.1:9/nowhere"
-    config = DaemonConfig("d0", "orin-nano", str(tmp_path / "device"), store_url=url if reachable else "")
+async def loaded(config: DaemonConfig, said: List[str]) -> Any:
+    """What comes of a daemon's load of the last segment: as its service wires it, less the broker."""
     events: "asyncio.Queue[Any]" = asyncio.Queue()
-    said: List[str] = []
-    pull = puller(config, said.append)
-    room = EngineRoom(open_backend("onnxruntime"), tmp_path / "device", events.put_nowait, said.append, pull)
+    backend, pull = open_backend("onnxruntime"), puller(config, said.append)
+    room = EngineRoom(backend, Path(config.store), events.put_nowait, said.append, pull, config.trusted_keys)
     room.load(Load(LAST, DIGEST, 1000))
     event = await asyncio.wait_for(events.get(), 120.0)
     room.close()
-    assert isinstance(event, EngineLoaded if reachable else EngineFailed)
-    assert len(said) == int(reachable)
+    return event
+
+
+async def test_a_daemon_that_lacks_a_segment_pulls_it_before_it_loads(server: int, tmp_path: Path) -> None:
+    said: List[str] = []
+    config = DaemonConfig("d0", "orin-nano", str(tmp_path / "device"))
+    assert isinstance(await loaded(config, said), EngineFailed)
+    with_url = DaemonConfig("d0", "orin-nano", str(tmp_path / "device"), store_url=f"http://127.0.0.1:{server}")
+    assert await loaded(with_url, said) == EngineLoaded(LAST)
+    assert said == [f"{LAST}: pulling {DIGEST[:12]} from http://127.0.0.1:{server}"]
+
+
+async def test_a_daemon_with_trusted_keys_loads_only_what_one_of_them_signed(served: Path, tmp_path: Path) -> None:
+    key = private_key(tmp_path / "key.pem")
+    config = DaemonConfig("d0", "orin-nano", str(served), trusted_keys=[public_text(key)])
+    failed = await loaded(config, [])
+    assert isinstance(failed, EngineFailed) and "signed by none of trusted_keys" in failed.reason
+    assert main(["engines", "sign", str(served / MODEL), "--key", str(tmp_path / "key.pem")]) == 0
+    assert await loaded(config, []) == EngineLoaded(LAST)

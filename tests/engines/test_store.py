@@ -254,11 +254,36 @@ def test_two_processes_export_into_one_store_at_once_and_one_of_them_stands_whol
     assert {path.name for path in store.glob("*.onnx")} == {info.onnx for info in manifest.segments}
 
 
+BUILDER = """
+import sys
+from pathlib import Path
+import msgspec
+from pamdi.engines.manifest import EngineInfo
+from pamdi.engines.store import Store
+store, device = Store(Path(sys.argv[1])), sys.argv[2]
+for number in range(8):
+    with store.adding():
+        name = f"{device}-{number}.plan"
+        sha256, _ = store.add([f"plan {number}".encode()])  # the same for both devices: one object, two names
+        engine = EngineInfo(0, 1, f"{device}-{number}", "tensorrt", "fp16", name, sha256)
+        store.publish(lambda m: (msgspec.structs.replace(m, engines=(*m.engines, engine)), {name: sha256}))
+    store.sweep()
+"""
+
+
+def test_two_processes_that_add_engines_at_once_lose_none_of_them(store: Path) -> None:
+    builders = [subprocess.Popen([sys.executable, "-c", BUILDER, str(store), name]) for name in ("nano", "thor")]
+    assert [builder.wait(timeout=300) for builder in builders] == [0, 0]
+    added = {engine.file for engine in read_manifest(store).engines} - {"0000-0001.plan"}
+    assert added == {f"{device}-{number}.plan" for device in ("nano", "thor") for number in range(8)}
+    assert main(["engines", "list", str(store)]) == 0
+
+
 def test_a_writer_that_was_killed_leaves_nothing_after_the_next_one(tmp_path: Path) -> None:
     path = twice(tmp_path / "model")
     export(path, tmp_path / "m", "m")
     before = state(tmp_path / "m")
-    script = WRITER.replace("export(OURS", "export(OURS").replace('"m", units)', '"m", units, None, kill)')
+    script = WRITER.replace('"m", units)', '"m", units, None, kill)')
     script = "import os\ndef kill(line):\n    line.startswith('0001') and os.kill(os.getpid(), 9)\n" + script
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "m"), "4"]).returncode == -9
     assert read_manifest(tmp_path / "m").model == "m" and chained_is_uncut(path, tmp_path / "m")
