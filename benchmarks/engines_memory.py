@@ -19,7 +19,7 @@ from pamdi.engines.named_models import Making, model_path
 from pamdi.engines.onnx_file import read_onnx
 
 TIMES_MAX = 3.0
-SEGMENTS = {"every unit": [], "every contiguous run": ["--segments", "all", "--units", "13"]}
+SEGMENTS = {"every unit": [], "every contiguous run": ["--segments", "all"]}
 
 
 def peak_bytes(command: List[str]) -> int:

@@ -129,10 +129,11 @@ class _Writer:
             ) from error
 
     def estimate(self, pairs: Pairs) -> Estimate:
-        """Sizes are exact but for the graphs; the time is what one segment and a few MiB take here, now."""
+        """Sizes are exact but for the graphs; the time is what one graph and a few MiB take here, now.
+        Both are objects that nobody names: they are swept."""
         began = time.monotonic()
         median = sorted(pairs, key=lambda pair: pair[1] - pair[0])[len(pairs) // 2]
-        graph_bytes = len(self.extract(*median).SerializeToString())
+        graph_bytes = self.store.add([self.extract(*median).SerializeToString()])[1]
         extracting_s = time.monotonic() - began
         used = [_constants(self.model, pair) for pair in pairs]
         shared = sum(self._slices[name].size for name in set().union(*used) & self._shared)
