@@ -16,6 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
+import msgspec
+
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
 from pamdi.engines.manifest import FILE, Manifest, manifest_of, read_manifest, sha256_of, write_durably
@@ -60,7 +62,7 @@ def pull_segment(
             fetch(origin, store, sha256)
         names = {name: sha256 for sha256, name in needed.items() if name is not None and store.has(sha256)}
         store.publish(lambda before: (data if data is not None else (folder / FILE).read_bytes(), names))
-        write_durably(folder / PULLED, f'{{"from": "{origin.url}"}}\n'.encode())
+        write_durably(folder / PULLED, msgspec.json.encode({"from": origin.url}))
     store.sweep()
 
 

@@ -261,7 +261,9 @@ import msgspec
 from pamdi.engines.manifest import EngineInfo
 from pamdi.engines.store import Store
 store, device = Store(Path(sys.argv[1])), sys.argv[2]
-for number in range(8):
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(25):
     with store.adding():
         name = f"{device}-{number}.plan"
         sha256, _ = store.add([f"plan {number}".encode()])  # the same for both devices: one object, two names
@@ -272,10 +274,18 @@ for number in range(8):
 
 
 def test_two_processes_that_add_engines_at_once_lose_none_of_them(store: Path) -> None:
-    builders = [subprocess.Popen([sys.executable, "-c", BUILDER, str(store), name]) for name in ("nano", "thor")]
-    assert [builder.wait(timeout=300) for builder in builders] == [0, 0]
+    commands = [[sys.executable, "-c", BUILDER, str(store), name] for name in ("nano", "thor")]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(commands[0], **pipes) as one, subprocess.Popen(commands[1], **pipes) as other:
+        for builder in (one, other):
+            assert builder.stdout is not None and builder.stdout.readline() == "ready\n"  # then both at once
+        for builder in (one, other):
+            assert builder.stdin is not None
+            builder.stdin.write("go\n")
+            builder.stdin.flush()
+        assert [builder.wait(timeout=300) for builder in (one, other)] == [0, 0]
     added = {engine.file for engine in read_manifest(store).engines} - {"0000-0001.plan"}
-    assert added == {f"{device}-{number}.plan" for device in ("nano", "thor") for number in range(8)}
+    assert added == {f"{device}-{number}.plan" for device in ("nano", "thor") for number in range(25)}
     assert main(["engines", "list", str(store)]) == 0
 
 
