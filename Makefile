@@ -15,13 +15,13 @@ BIN := $(VENV)/bin
 # What must also pass on the Pythons of JetPack 5, 6 and 7.
 DEVICE_PYTHONS := 3.8 3.10 3.12
 DEVICE_TESTS := $(wildcard tests/core tests/client tests/daemon tests/cli/test_doctor.py tests/engines/test_backends.py \
-  $(addprefix tests/calibration/test_,latency.py lookup.py median.py table.py))
+  tests/engines/test_pull.py $(addprefix tests/calibration/test_,latency.py lookup.py median.py table.py))
 
 PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench chaos fuzz docs device-tests mosquitto install-service clean
+.PHONY: demo test check bench engines-exact chaos fuzz docs device-tests mosquitto install-service clean
 
 $(VENV)/ready: setup.py pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later that can make a venv (apt install python3-venv)"; exit 1; }
@@ -60,6 +60,11 @@ bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.agreement
 	$(BIN)/python -m benchmarks.as_if_alone
 	$(BIN)/python -m benchmarks.half
+
+# Must-holds of cutting: bit for bit, and in little memory. resnet50 and gpt2 need the extra `models`.
+engines-exact: $(VENV)/ready
+	$(BIN)/python -m benchmarks.engines_exact
+	$(BIN)/python -m benchmarks.engines_memory
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

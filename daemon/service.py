@@ -13,21 +13,21 @@ from typing import Any, Callable, Deque, Dict, Optional, Type
 
 import msgspec
 
-from pamdi import __version__
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, check_inputs, id_of, read_command, read_submission, tensors_json
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
-from pamdi.core.allocation import DeviceAllocation, DeviceInfo
+from pamdi.core.allocation import DeviceAllocation
 from pamdi.core.device import Device
-from pamdi.core.errors import BadInput, EngineError
+from pamdi.core.errors import BadInput
 from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
 from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.engine_room import EngineRoom
-from pamdi.daemon.host import address_towards, describe_host
+from pamdi.daemon.host import describe_host
+from pamdi.daemon.info import device_info
 from pamdi.daemon.journal import Journal
 from pamdi.daemon.kept_allocation import KeptAllocation
 from pamdi.daemon.lanes import Lanes
@@ -35,10 +35,10 @@ from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
 from pamdi.daemon.probe import Probes
+from pamdi.daemon.puller import puller
 from pamdi.daemon.recorder import open_recorder
 from pamdi.daemon.stats import Stats
 from pamdi.engines.backend import Backend
-from pamdi.engines.manifest import read_manifest
 from pamdi.engines.open_backend import open_backend
 from pamdi.engines.paced_backend import PacedBackend
 
@@ -69,7 +69,9 @@ class Service:
         backend: Backend = open_backend(config.backend.name, config.backend.threads, config.backend.optimisation)
         self._paced = PacedBackend(backend) if config.emulation.compute else None
         self._backend = self._paced or backend
-        self._engines = EngineRoom(self._backend, Path(config.store), self.happened, log)
+        self._engines = EngineRoom(
+            self._backend, Path(config.store), self.happened, log, puller(config, log), config.trusted_keys
+        )
         emulation = config.emulation
         self._links = Links(
             config.id, self.instance, self.happened, time.monotonic,
@@ -233,9 +235,10 @@ class Service:
     def _mqtt_connected(self) -> None:
         self._plane.connected()
         me, topics = self.config.id, self._topics
+        info = device_info(self.config, self.instance, self._links.port, self._backend, self._log)
         publish = self._mqtt.publish
         publish(topics.device(me, "state"), self._state.encode(), 1, True)
-        publish(topics.device(me, "info"), msgspec.json.encode(self._info()), 1, True)
+        publish(topics.device(me, "info"), msgspec.json.encode(info), 1, True)
         state = self._device.slots.state()
         publish(topics.device(me, "allocation/state"), msgspec.json.encode(state), 1, True)
 
@@ -372,26 +375,3 @@ class Service:
         self._log(f"drained; {i.left} works are left to the journal and to others" if i.left else "drained")
         if not self._stopped.done():
             self._stopped.set_result(None)
-
-    def _info(self) -> DeviceInfo:
-        config, host = self.config, describe_host()
-        models: Dict[str, Dict[str, str]] = {}
-        for folder in sorted(Path(config.store).glob("*/model.json")):
-            try:
-                manifest = read_manifest(folder.parent)
-                models[manifest.model] = {f"{s.first}:{s.stop}": s.sha256 for s in manifest.segments}
-            except EngineError as error:
-                self._log(str(error))
-        versions = {"pamdi": __version__, "python": host.python, **self._backend.describe()}
-        memory = config.memory_bytes or (host.memory_bytes or 0) // 2
-        return DeviceInfo(
-            config.id, config.type, memory, self.instance, self._advertised(), self._links.port, config.backend.name,
-            versions, models, config.data_plane,
-        )  # fmt: skip
-
-    def _advertised(self) -> str:
-        if self.config.listen.advertise:
-            return self.config.listen.advertise
-        if self.config.listen.host not in ("0.0.0.0", "::"):
-            return self.config.listen.host
-        return address_towards(*self.config.broker.address()[:2])

@@ -1,6 +1,7 @@
 """Cutting: whatever the cuts, the chained segments are the uncut model, bit for bit."""
 
 import errno
+import json
 import random
 from pathlib import Path
 from typing import List, Tuple
@@ -67,13 +68,16 @@ def test_files_can_be_read_by_the_service_and_nothing_hidden_is_left(tmp_path: P
     export(MODEL, tmp_path / "store", "m", units=2)
     plain = tmp_path / "plain"
     plain.touch()
-    modes = {path.name: path.stat().st_mode for path in (tmp_path / "store").iterdir()}
-    assert modes == dict.fromkeys(["0000-0001.onnx", "0001-0002.onnx", "model.json"], plain.stat().st_mode)
+    files = {path.name: path for path in (tmp_path / "store").iterdir() if path.is_file()}
+    assert set(files) == {"0000-0001.onnx", "0001-0002.onnx", "model.json"}
+    objects = [path for path in (tmp_path / "store" / "objects").iterdir() if not path.name.startswith(".")]
+    assert {path.stat().st_mode for path in [*files.values(), *objects]} == {plain.stat().st_mode}
+    assert {path.stat().st_ino for path in objects} == {files[f"000{u}-000{u + 1}.onnx"].stat().st_ino for u in (0, 1)}
 
 
 def test_an_export_that_fails_half_way_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
     export(MODEL, tmp_path, "m", units=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     def full(line: str) -> None:
         if line.startswith("0001"):
@@ -81,7 +85,7 @@ def test_an_export_that_fails_half_way_leaves_the_old_one_as_it_was(tmp_path: Pa
 
     with pytest.raises(EngineError, match="No space left on device: make room"):
         export(MODEL, tmp_path, "m", units=4, progress=full)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("segments", [[(0, 1), (0, 1)], [], [(1, 1)], [(0, 99)]])
@@ -114,6 +118,20 @@ def test_the_commands_cut_export_verify_and_list(tmp_path: Path, capsys: pytest.
     assert main(["engines", "list", store]) == 1
     assert main(["engines", "verify", store]) == 1
     assert "altered or cut short" in capsys.readouterr().err
+
+
+def test_verify_draws_cut_sets_and_says_of_each_whether_it_is_the_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = str(tmp_path / "mine")
+    assert main(["engines", "export", "resnet56", "--out", store, "--units", "3"]) == 0
+    capsys.readouterr()
+    assert main(["engines", "verify", store, "--random", "2", "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["runs"][2:]
+    assert [(one["cut_set"], one["identical"]) for one in sets] == [
+        ("every unit", True), ("random set 0", True), ("random set 1", True),
+    ]  # fmt: skip
+    assert sets[0]["segments"] == FINEST
 
 
 def test_a_command_that_cannot_be_obeyed_says_so_in_one_line(

@@ -12,6 +12,7 @@ import pytest
 
 from pamdi.cli.main import main
 from pamdi.core.errors import EngineError
+from pamdi.engines.export import export
 from pamdi.engines.named_models import Making, model_path
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
 
@@ -70,6 +71,16 @@ def test_it_is_made_once_whole_and_names_no_machine(gpt2: Path, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
     assert [word for word in (b"site-packages", b"/home/", b'File "') if word in first.read_bytes()] == []
     assert model_path(str(gpt2), making._replace(sequence=9)) != first
+
+
+def test_what_one_file_cannot_hold_is_exported_with_its_weights_beside_it(
+    gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pamdi.engines.torch_export.INLINE_BYTES_MAX", 10_000)
+    path = model_path(str(gpt2), Making(tmp_path / "cache", sequence=8))
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.data"}
+    export(path, tmp_path / "m", "m")
+    assert main(["engines", "verify", str(tmp_path / "m"), "--cache", str(path.parent)]) == 0
 
 
 def test_weights_that_lack_are_refused_not_drawn(gpt2: Path, tmp_path: Path) -> None:
