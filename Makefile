@@ -20,7 +20,7 @@ PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench chaos fuzz docs device-tests mosquitto install-service clean
+.PHONY: demo test check bench engines-exact chaos fuzz docs device-tests mosquitto install-service clean
 
 $(VENV)/ready: setup.py pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later that can make a venv (apt install python3-venv)"; exit 1; }
@@ -57,6 +57,11 @@ bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.demo_ratios
 	$(BIN)/python -m benchmarks.as_if_alone
 	$(BIN)/python -m benchmarks.half
+
+# Must-holds of cutting: bit for bit, and in little memory. resnet50 and gpt2 need the extra `models`.
+engines-exact: $(VENV)/ready
+	$(BIN)/python -m benchmarks.engines_exact
+	$(BIN)/python -m benchmarks.engines_memory
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

@@ -16,8 +16,10 @@ VERSION = re.findall(r'__version__ = "(.+)"', (HERE / "src" / "pamdi" / "__init_
 ONNXRUNTIME = ["onnxruntime>=1.16"]
 TOOLS = ["onnx>=1.16", "rich>=13"]
 BROKER = ["amqtt>=0.11; python_version >= '3.10'"]
+SERVE = ["aiohttp>=3.8"]
+SIGNATURES = ["cryptography>=3.1"]
 DEMO = ONNXRUNTIME + TOOLS + BROKER
-TEST = ONNXRUNTIME + ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6.100"]
+TEST = ONNXRUNTIME + SERVE + SIGNATURES + ["pytest>=8", "pytest-asyncio>=0.24", "hypothesis>=6.100"]
 
 setup(
     name="pamdi",
@@ -46,7 +48,8 @@ setup(
     ],
     extras_require={
         "onnxruntime": ONNXRUNTIME,
-        "tools": TOOLS,
+        "tools": TOOLS + SERVE + SIGNATURES,
+        "signatures": SIGNATURES,
         "broker": BROKER,
         "demo": DEMO,
         "test": TEST,

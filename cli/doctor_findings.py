@@ -16,8 +16,9 @@ import msgspec
 from pamdi.core.errors import EngineError
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.host import Host
-from pamdi.engines.manifest import checked_file, read_manifest
+from pamdi.engines.manifest import checked_segment, read_manifest
 from pamdi.engines.open_backend import open_backend
+from pamdi.engines.store import PULLED
 
 OK, ODD, WRONG = "ok", "odd", "wrong"
 UNAVAILABLE = "unavailable"
@@ -125,8 +126,10 @@ def _about_model(folder: Path, every_byte: bool) -> Finding:
     try:
         manifest = read_manifest(folder)
         for info in manifest.segments if every_byte else ():
-            checked_file(folder, info.onnx, info.sha256)
+            if (folder / info.onnx).is_file() or not (folder / PULLED).is_file():
+                checked_segment(folder, manifest, info)
         missing = [info.onnx for info in manifest.segments if not (folder / info.onnx).is_file()]
+        missing = [] if (folder / PULLED).is_file() else missing  # what was not needed here was not pulled
     except EngineError as error:
         what, _, cure = str(error).rpartition(": ")
         return Finding("store", what, WRONG, cure)

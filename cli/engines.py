@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from pamdi.cli.engines_store import inspect_model, list_store, serve_store, sign_model
 from pamdi.core.errors import EngineError
 
 
@@ -24,6 +25,7 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     _add_model(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR")
+    export.add_argument("--bytes-max", type=int, metavar="BYTES", help="what the store may hold (default: the disk)")
     export.add_argument("--units", type=int, metavar="N", help="merge into N units (default: every cut point)")
     export.add_argument("--name", help="the model's id in the fleet (default: the name of DIR)")
     export.add_argument("--segments", metavar="0:4,4:9,...|all", help="default: every unit; all: every contiguous run")
@@ -32,15 +34,33 @@ def add_parser(commands: Any) -> None:
     )
     verify.add_argument("dir", type=Path)
     verify.add_argument("--model", help="the uncut model (default: the one with the manifest's digest, found)")
+    verify.add_argument("--random", type=int, metavar="N", help="also N cut sets drawn at random, exported for it")
     _add_making(verify)
     verify.add_argument("--inputs", type=Path, metavar="FILE", help=".npz by input name (default: random numbers)")
-    listing = _verb(verbs, "list", _list, "what is in a store, and whether it is whole", "pamdi engines list store")
+    listing = _verb(
+        verbs, "list", list_store, "what is in a store, and whether it is whole", "pamdi engines list store"
+    )
     listing.add_argument("dir", type=Path, help="a model's folder, or a store of them")
     inspect = _verb(
-        verbs, "inspect", _inspect, "a model's units and segments, and whether each fits this device",
+        verbs, "inspect", inspect_model, "a model's units and segments, and whether each fits this device",
         "pamdi engines inspect store/resnet56",
     )  # fmt: skip
     inspect.add_argument("dir", type=Path, help="a model's folder")
+    serving = _verb(
+        verbs, "serve", serve_store, "serve a store over HTTP or HTTPS to daemons that have store_url",
+        "pamdi engines serve store --port 8080",
+    )  # fmt: skip
+    serving.add_argument("dir", type=Path, help="a model's folder, or a store of them")
+    serving.add_argument("--host", default="0.0.0.0")
+    serving.add_argument("--port", type=int, default=8080)
+    serving.add_argument("--cert", type=Path, help="certificate file: serve HTTPS")
+    serving.add_argument("--key", type=Path, help="the certificate's key")
+    sign = _verb(
+        verbs, "sign", sign_model, "sign a manifest with an ed25519 key, for daemons that have trusted_keys",
+        "pamdi engines sign store/resnet56 --key fleet.key",
+    )  # fmt: skip
+    sign.add_argument("dir", type=Path, help="a model's folder")
+    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, PEM; made where absent")
     build = _verb(
         verbs, "build", _build, "engines for a device type",
         "pamdi engines build store/resnet56 --device orin-nano --backend onnxruntime",
@@ -85,35 +105,10 @@ def _say(line: str) -> None:
 
 
 def _cut(arguments: argparse.Namespace) -> int:
-    from pamdi.engines.cuts import cut, group, load_model
-    from pamdi.engines.export import model_path
+    from pamdi.cli.engines_cut import show_cuts
+    from pamdi.engines.named_models import model_path
 
-    model = cut(load_model(model_path(arguments.model, _making(arguments))))
-    if arguments.units is not None:
-        model = group(model, arguments.units)
-    entering = model.units[0].entering.item_bytes
-    rows: List[Dict[str, Any]] = [
-        {
-            "unit": number, "name": unit.name, "operators": len(unit.nodes), "bytes_in": unit.entering.item_bytes,
-            "memory_bytes": unit.memory_bytes, "flops": unit.flops,
-            "wider_than_input": unit.entering.item_bytes > entering,
-        }
-        for number, unit in enumerate(model.units)
-    ]  # fmt: skip
-    if arguments.json:
-        print(json.dumps({"model": arguments.model, "units": rows, "bytes_out": model.outputs[0].item_bytes}))
-        return 0
-    table = [["unit", "first operator", "operators", "bytes in", "memory", "MFLOP", ""]]
-    for row in rows:
-        mark = "costs more than the input" if row["wider_than_input"] else ""
-        flops = f"{row['flops'] / 1e6:.1f}"
-        table.append(
-            [str(row["unit"]), str(row["name"]), str(row["operators"]), str(row["bytes_in"]), str(row["memory_bytes"]),
-             flops, mark]
-        )  # fmt: skip
-    _print_table(table)
-    print(f"{model.outputs[0].item_bytes} bytes out; bytes are for one input")
-    return 0
+    return show_cuts(arguments, model_path(arguments.model, _making(arguments)))
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -122,8 +117,8 @@ def _export(arguments: argparse.Namespace) -> int:
     path = model_path(arguments.model, _making(arguments, arguments.out))
     name = arguments.name or arguments.out.resolve().name
     pairs = _pairs(arguments.segments, path, arguments.units)
-    manifest = export(path, arguments.out, name, arguments.units, pairs, _say)
-    total = sum((arguments.out / segment.onnx).stat().st_size for segment in manifest.segments)
+    manifest = export(path, arguments.out, name, arguments.units, pairs, _say, arguments.bytes_max)
+    total = sum(segment.bytes for segment in manifest.segments) + sum(weight.bytes for weight in manifest.weights)
     if arguments.json:
         print(
             json.dumps(
@@ -166,11 +161,19 @@ def _verify(arguments: argparse.Namespace) -> int:
         difference = compare(run_chain(backend, arguments.dir, pairs, inputs), run_uncut(backend, path, inputs))
         rows.append({"optimisation": optimisation, **difference._asdict()})
     good = bool(rows[0]["identical"])
+    if arguments.random is not None:
+        from pamdi.engines.exactness import exactness
+
+        for one in exactness(path, arguments.random, inputs=inputs, say=_say):
+            rows.append({"cut_set": one.name, "segments": one.segments, **one.difference._asdict()})
+            good = good and one.difference.identical
     if arguments.json:  # JSON has no infinity: null where an output is missing, misshapen or not a number
         runs = [{key: None if value == float("inf") else value for key, value in row.items()} for row in rows]
         print(json.dumps({"model": manifest.model, "segments": len(pairs), "runs": runs}))
     else:
-        for row in rows:
+        for row in rows[2:]:
+            print(f"{row['cut_set']}: {row['segments']} segments, {'identical' if row['identical'] else 'different'}")
+        for row in rows[:2]:
             said = "bit for bit the uncut model" if row["identical"] else "not bit for bit"
             print(
                 f"optimisation {row['optimisation']}: {len(pairs)} chained segments are {said}; largest difference "
@@ -181,15 +184,15 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _uncut(arguments: argparse.Namespace, manifest: Any) -> Path:
     """The model that was cut: the one named, else one of ours or of the cache beside the folder, by its digest."""
-    from pamdi.engines.manifest import sha256_of
     from pamdi.engines.named_models import OURS, beside, model_path
+    from pamdi.engines.onnx_file import model_digest
 
     if arguments.model:
         candidates = [model_path(arguments.model, _making(arguments, arguments.dir))]
     else:
         candidates = [*OURS.values(), *sorted((arguments.cache or beside(arguments.dir)).glob("*.onnx"))]
     for path in candidates:
-        if path.is_file() and sha256_of(path) == manifest.source_sha256:
+        if path.is_file() and model_digest(path) == manifest.source_sha256:
             return path
     where = arguments.model or "any model that is known here"
     raise EngineError(f"{arguments.dir} was not exported from {where}: give its model with --model")
@@ -212,95 +215,6 @@ def _load_inputs(path: Path) -> Any:
         raise EngineError(f"{path}: not an .npz file of inputs by name: save it with numpy.savez") from error
 
 
-def _list(arguments: argparse.Namespace) -> int:
-    from pamdi.engines.manifest import FILE, read_manifest
-
-    folder: Path = arguments.dir
-    folders = [folder] if (folder / FILE).exists() else sorted(path.parent for path in folder.glob(f"*/{FILE}"))
-    models: List[Dict[str, Any]] = []
-    for one in folders or [folder]:
-        manifest = read_manifest(one)
-        models.append(
-            {"model": manifest.model, "folder": str(one), "units": len(manifest.units),
-             "source_sha256": manifest.source_sha256, "files": _files(one, manifest)}
-        )  # fmt: skip
-    sound = all(file["state"] == "good" for model in models for file in model["files"])
-    if arguments.json:
-        print(json.dumps({"sound": sound, "models": models}))
-        return 0 if sound else 1
-    for model in models:
-        print(f"{model['model']}: {model['units']} units, from {model['source_sha256'][:12]}, in {model['folder']}")
-        _print_files(model["files"])
-    return 0 if sound else 1
-
-
-def _files(folder: Path, manifest: Any) -> List[Dict[str, Any]]:
-    """Every file that the manifest names, and whether it is what the manifest says."""
-    from pamdi.engines.manifest import checked_file
-
-    rows = []
-    for info, name in [(s, s.onnx) for s in manifest.segments] + [(e, e.file) for e in manifest.engines]:
-        state = "good"
-        try:
-            checked_file(folder, name, info.sha256)
-        except EngineError as error:
-            state = str(error).partition(": ")[2]
-        size = (folder / name).stat().st_size if (folder / name).is_file() else None
-        memory = sum(unit.memory_bytes for unit in manifest.units[info.first : info.stop])
-        rows.append(
-            {"first": info.first, "stop": info.stop, "file": name, "bytes": size, "memory_bytes": memory,
-             "sha256": info.sha256, "state": state}
-        )  # fmt: skip
-    return rows
-
-
-def _print_files(files: List[Dict[str, Any]]) -> None:
-    table = [["segment", "file", "bytes", "weights", "sha256", "state"]]
-    for file in files:
-        size = "-" if file["bytes"] is None else str(file["bytes"])
-        span = f"{file['first']}:{file['stop']}"
-        table.append([span, file["file"], size, str(file["memory_bytes"]), file["sha256"][:12], file["state"]])
-    _print_table(table)
-
-
-def _inspect(arguments: argparse.Namespace) -> int:
-    import msgspec
-
-    from pamdi.daemon.host import memory_available_bytes
-    from pamdi.engines.manifest import read_manifest
-
-    manifest = read_manifest(arguments.dir)
-    files = _files(arguments.dir, manifest)
-    free = memory_available_bytes()
-    for file in files:
-        file["fits"] = None if free is None else file["memory_bytes"] <= free
-    sound = all(file["state"] == "good" for file in files)
-    if arguments.json:
-        said = json.loads(msgspec.json.encode(manifest))
-        print(json.dumps({**said, "files": files, "sound": sound, "memory_available_bytes": free}))
-        return 0 if sound else 1
-    print(f"{manifest.model}: from {manifest.source_sha256}")
-    table = [["unit", "name", "operators", "bytes in", "weights", "MFLOP", "entering"]]
-    for number, (unit, entering) in enumerate(zip(manifest.units, manifest.boundaries)):
-        table.append(
-            [str(number), unit.name, str(unit.operators), str(unit.bytes_in), str(unit.memory_bytes),
-             f"{unit.flops / 1e6:.1f}", _tensors(entering)]
-        )  # fmt: skip
-    _print_table(table)
-    print(f"output: {_tensors(manifest.boundaries[-1])}\n")
-    _print_files(files)
-    tight = [f"{file['first']}:{file['stop']}" for file in files if file["fits"] is False]
-    have = "how much memory is free is unavailable here" if free is None else f"{free} bytes of memory are free here"
-    print(
-        f"{have}; " + (f"too large for it: {', '.join(tight)}" if tight else "each segment's weights fit on their own")
-    )
-    return 0 if sound else 1
-
-
-def _tensors(tensors: Sequence[Any]) -> str:
-    return ", ".join(f"{tensor.name} {tensor.dtype}{list(tensor.shape)}".replace("'", "") for tensor in tensors)
-
-
 def _build(arguments: argparse.Namespace) -> int:
     from pamdi.engines.manifest import read_manifest
     from pamdi.engines.open_backend import open_backend
@@ -312,12 +226,3 @@ def _build(arguments: argparse.Namespace) -> int:
     else:
         print(f"{arguments.backend} runs the exported segments as they are: nothing to build for {arguments.device}")
     return 0
-
-
-def _print_table(rows: List[List[str]]) -> None:
-    """Columns as wide as their widest cell, numbers to the right. Devices have no table library."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    right = [all(row[column].replace(".", "").isdigit() for row in rows[1:]) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(width) if r else cell.ljust(width) for cell, width, r in zip(row, widths, right)]
-        print("  ".join(cells).rstrip())

@@ -1,7 +1,7 @@
 """daemon.toml: everything a device is told by a file. ``examples/daemon.toml`` shows every key with its unit."""
 
 from pathlib import Path
-from typing import Optional
+from typing import List, Optional
 
 import msgspec
 
@@ -10,6 +10,7 @@ from pamdi.client.toml_file import read_toml
 from pamdi.core.errors import ConfigError
 from pamdi.core.limits import Limits
 from pamdi.core.topics import valid_id
+from pamdi.engines.seal import is_key
 
 DATA_PLANES = ("link", "mqtt")
 
@@ -42,6 +43,10 @@ class DaemonConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     type: str
     store: str
+    store_url: str = ""  # a served store, pulled from by digest; "": what lies in `store` is all there is
+    store_ca_file: Optional[str] = None
+    store_bytes_max: int = 16 * 2**30
+    trusted_keys: List[str] = []
     memory_bytes: int = 0  # for engines; 0: half of the machine's memory
     runtime_dir: str = "/run/pamdi"
     state_dir: str = "/var/lib/pamdi"
@@ -62,5 +67,10 @@ def read_config(path: Path) -> DaemonConfig:
         raise ConfigError(f"{path}: id {config.id!r}: use letters, digits, _ . -, at most 64")
     if config.data_plane not in DATA_PLANES:
         raise ConfigError(f"{path}: data_plane = {config.data_plane!r}: one of {', '.join(DATA_PLANES)}")
+    if config.store_url and not config.store_url.startswith(("http://", "https://")):
+        raise ConfigError(f"{path}: store_url = {config.store_url!r}: write http://HOST:PORT or https://HOST:PORT")
+    for key in config.trusted_keys:
+        if not is_key(key):
+            raise ConfigError(f"{path}: trusted_keys holds {key!r}: write what `pamdi engines sign` prints")
     config.broker.address()
     return config

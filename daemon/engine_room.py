@@ -8,7 +8,7 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from pamdi.core.errors import BadInput, PamdiError
 from pamdi.core.events import EngineFailed, EngineLoaded, EngineUnloaded, InferenceFailed, Inferred
@@ -26,8 +26,16 @@ class EngineRoom:
     """Outcomes come through ``on_event``, in the loop."""
 
     def __init__(
-        self, backend: Backend, store: Path, on_event: Callable[[Any], None], log: Callable[[str], None]
+        self,
+        backend: Backend,
+        store: Path,
+        on_event: Callable[[Any], None],
+        log: Callable[[str], None],
+        pull: Optional[Callable[[Segment, str], None]] = None,
+        trusted_keys: Sequence[str] = (),
     ) -> None:
+        """``pull(segment, digest)``: make it present in ``store``, from where devices get what they lack."""
+        self._pull, self._trusted_keys = pull, trusted_keys
         self._backend, self._store, self._on_event, self._log = backend, store, on_event, log
         self._handles: Dict[Segment, Any] = {}
         self._loop = asyncio.get_running_loop()
@@ -71,6 +79,8 @@ class EngineRoom:
     def _load(self, instruction: Load) -> None:
         segment = instruction.segment
         try:
+            if self._pull is not None:
+                self._pull(segment, instruction.digest)
             self._check(instruction)
             self._handles[segment] = self._backend.load(self._store / segment.model, segment)
         except PamdiError as error:
@@ -82,7 +92,8 @@ class EngineRoom:
 
     def _check(self, instruction: Load) -> None:
         segment = instruction.segment
-        info = read_manifest(self._store / segment.model).segment(segment.first, segment.stop)
+        manifest = read_manifest(self._store / segment.model, self._trusted_keys)
+        info = manifest.segment(segment.first, segment.stop)
         if instruction.digest and info.sha256 != instruction.digest:
             raise BadInput(
                 f"{self._store / segment.model}: holds {segment} as {info.sha256[:12]}, wanted is "

@@ -33,6 +33,7 @@ from pamdi.daemon.lanes import Lanes
 from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
+from pamdi.daemon.puller import puller
 from pamdi.daemon.stats import Stats
 from pamdi.engines.backend import Backend
 from pamdi.engines.manifest import read_manifest
@@ -65,7 +66,9 @@ class Service:
         backend: Backend = open_backend(config.backend.name, config.backend.threads, config.backend.optimisation)
         self._paced = PacedBackend(backend) if config.emulation.compute else None
         self._backend = self._paced or backend
-        self._engines = EngineRoom(self._backend, Path(config.store), self.happened, log)
+        self._engines = EngineRoom(
+            self._backend, Path(config.store), self.happened, log, puller(config, log), config.trusted_keys
+        )
         emulation = config.emulation
         self._links = Links(
             config.id, self.instance, self.happened, time.monotonic,

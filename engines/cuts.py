@@ -1,10 +1,15 @@
-"""Cut points, found from the graph: where exactly one tensor is live.
+"""Cut points, found from the graph: where one tensor is live, or, where a graph has no such point, as few as possible.
 
 The graph is swept in topological order. A node that depends on no graph input is a constant, whatever its operator:
 constants are copied into every segment that uses them and never cross a cut (zoo models whose weights are computed
 by ConstantOfShape nodes would have almost no cuts otherwise). A tensor that cannot travel (its dtype has no wire
-format, or an axis other than the batch has no fixed size) is no cut. What remains is a chain of *finest* units;
-``group`` merges them into as many units as wanted, balanced by arithmetic.
+format, or an axis other than the batch has no fixed size) is no part of a cut. What remains is a chain of *finest*
+units; ``group`` merges them into as many units as wanted, balanced by arithmetic.
+
+A cut of several tensors sends more and is harder to follow, so there is none where one tensor does. But a mask that
+every layer reads is live throughout, and the whole network would be one unit: a unit that holds more than half of the
+model's arithmetic is split again, at its narrowest points. A tensor that is live across a whole unit goes around it:
+it is among what leaves, and the unit's own graph neither makes it nor needs to take it.
 """
 
 from pathlib import Path
@@ -14,23 +19,35 @@ import numpy as np
 
 from pamdi.core.errors import EngineError
 from pamdi.core.tensors import DTYPE_BYTES
+from pamdi.engines.flops import flops_of
 from pamdi.engines.manifest import TensorInfo
+from pamdi.engines.onnx_file import OnnxFile, read_onnx
 
 # Drawn anew wherever they are copied to: never constants, even when they depend on no input.
 RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+SPLIT_SHARE = 0.5  # a unit with more of the model's arithmetic is split at cuts of several tensors
+CUT_TENSORS_MAX = 8
+
+Live = Tuple[str, ...]
 
 
 class Unit(NamedTuple):
-    """Nodes between two successive cuts. ``entering``: the one tensor that enters; bytes are for one input.
+    """Nodes between two successive cuts. ``entering``: the tensors that enter; bytes are for one input.
 
-    ``memory_bytes`` counts the constants that its nodes read; one shared by merged units counts in each.
+    ``constants``: the initializers that its nodes read, directly or through constant nodes. ``memory_bytes`` counts
+    the constants that its nodes read; one shared by merged units counts in each.
     """
 
     name: str
     nodes: Tuple[int, ...]
-    entering: TensorInfo
+    entering: Tuple[TensorInfo, ...]
     memory_bytes: int
     flops: int
+    constants: Tuple[str, ...] = ()
+
+    @property
+    def bytes_in(self) -> int:
+        return sum(tensor.item_bytes for tensor in self.entering)
 
 
 class CutModel(NamedTuple):
@@ -42,48 +59,62 @@ class CutModel(NamedTuple):
 
     @property
     def boundaries(self) -> Tuple[Tuple[TensorInfo, ...], ...]:
-        return (*((unit.entering,) for unit in self.units), self.outputs)
+        return (*(unit.entering for unit in self.units), self.outputs)
 
 
 class _Graph(NamedTuple):
-    """What the sweep needs to know. ``batch``: the symbol of the input's first axis, None where it is fixed."""
+    """What the sweep needs to know. ``batch``: the symbol of the inputs' first axis, None where it is fixed."""
 
     nodes: Any
     initializers: Dict[str, Any]
     infos: Dict[str, Any]
     constants: Set[str]
+    makers: Dict[str, int]
     last_use: Dict[str, int]
     batch: Optional[str]
 
 
+class _Point(NamedTuple):
+    """A point between two nodes where all that is live may travel: node indices ``< node`` are before it."""
+
+    node: int
+    live: Live
+
+
 def load_model(path: Path) -> Any:
-    """The ONNX model at ``path``, checked, with shapes inferred. Raises EngineError in one line."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise EngineError("onnx is not installed: cut and export on a desk, with pip install 'pamdi[tools]'") from error
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-        for value in _inputs(model.graph):
-            _name_batch(value)
-        return onnx.shape_inference.infer_shapes(model)
-    except FileNotFoundError as error:
-        raise EngineError(f"{path}: no such file: give the path of an .onnx file") from error
-    except Exception as error:  # onnx and protobuf raise half a dozen unrelated types for a damaged file
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EngineError(f"{path}: not a usable ONNX model ({line}): export it again") from error
+    """The ONNX model at ``path`` less its large weights, checked, with shapes inferred. Raises EngineError in one
+    line."""
+    return read_onnx(path).proto
+
+
+def cut_file(path: Path, units: Optional[int] = None) -> Tuple[CutModel, OnnxFile]:
+    """The model at ``path``, cut everywhere or grouped into ``units``, and where its weights lie."""
+    file = read_onnx(path)
+    model = cut(file.proto)
+    return (model if units is None else group(model, units)), file
 
 
 def cut(model: Any) -> CutModel:
-    """Cut ``model`` at every point where one tensor is live. Raises EngineError for a model that cannot be cut."""
+    """Cut ``model`` at every point where one tensor is live, and where that leaves most of it in one unit, at the
+    narrowest points of that unit. Raises EngineError for a model that cannot be cut."""
     inputs = _inputs(model.graph)
-    if len(inputs) != 1:
-        raise EngineError(f"the model has {len(inputs)} inputs; one is supported: {[v.name for v in inputs]}")
     _refuse_captures(model.graph)
-    graph = _graph(model.graph, inputs[0])
-    units = tuple(_unit(graph, entering, nodes) for entering, nodes in _runs(graph, inputs[0].name))
-    return CutModel(model, units, tuple(_travelling(graph, value.name) for value in model.graph.output))
+    graph = _graph(model.graph, inputs)
+    nodes = [i for i, node in enumerate(graph.nodes) if not _is_constant(graph, node)]
+    if not inputs or not nodes:
+        raise EngineError("the model computes nothing from its input: there is nothing to cut")
+    start = _Point(0, tuple(value.name for value in inputs))
+    points = _points(graph, nodes, start)
+    sizes = _sizes(model)
+    arithmetic = {i: flops_of(graph.nodes[i], lambda name: sizes.get(name) or _dims(graph, name)) for i in nodes}
+    single = [start, *(point for point in points if len(point.live) == 1)]
+    outputs = {value.name for value in model.graph.output}
+    chosen = _that_make(_split(single, points, arithmetic, len(graph.nodes)), outputs)
+    units = []
+    for point, after in zip(chosen, [*chosen[1:], _Point(len(graph.nodes), ())]):
+        inside = [i for i in nodes if point.node <= i < after.node]
+        units.append(_unit(graph, point.live, inside, sum(arithmetic[i] for i in inside)))
+    return CutModel(model, tuple(units), tuple(_travelling(graph, value.name) for value in model.graph.output))
 
 
 def group(model: CutModel, count: int) -> CutModel:
@@ -102,7 +133,8 @@ def group(model: CutModel, count: int) -> CutModel:
         parts = finest[first:stop]
         nodes = tuple(node for part in parts for node in part.nodes)
         memory, flops = sum(part.memory_bytes for part in parts), sum(part.flops for part in parts)
-        merged.append(Unit(parts[0].name, nodes, parts[0].entering, memory, flops))
+        constants = tuple(dict.fromkeys(name for part in parts for name in part.constants))
+        merged.append(Unit(parts[0].name, nodes, parts[0].entering, memory, flops, constants))
     return model._replace(units=tuple(merged))
 
 
@@ -112,29 +144,86 @@ def _inputs(graph: Any) -> List[Any]:
     return [value for value in graph.input if value.name not in initializers]
 
 
-def _name_batch(value: Any) -> None:
-    """Give a nameless first axis a name, so that shape inference can follow it through the graph."""
-    dims = value.type.tensor_type.shape.dim
-    if dims and not dims[0].WhichOneof("value"):
-        dims[0].dim_param = "batch"
-
-
-def _graph(graph: Any, start: Any) -> _Graph:
+def _graph(graph: Any, inputs: List[Any]) -> _Graph:
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     infos = {value.name: value for value in [*graph.value_info, *graph.input, *graph.output]}
     uses = {name: i for i, node in enumerate(graph.node) for name in node.input}
     uses.update({value.name: len(graph.node) for value in graph.output})
-    dims = start.type.tensor_type.shape.dim
-    batch = (dims[0].dim_param or None) if dims else None
-    return _Graph(graph.node, initializers, infos, _constant_values(graph, set(initializers)), uses, batch)
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    first_axes = [value.type.tensor_type.shape.dim[0].dim_param for value in inputs if _has_axes(value)]
+    batch = next((symbol for symbol in first_axes if symbol), None)
+    return _Graph(graph.node, initializers, infos, _constant_values(graph, set(initializers)), makers, uses, batch)
 
 
-def _unit(graph: _Graph, entering: str, nodes: List[int]) -> Unit:
-    constants = {name for i in nodes for name in graph.nodes[i].input if name in graph.constants}
-    memory = sum(_constant_bytes(graph, name) for name in constants)
-    flops = sum(_flops(graph, graph.nodes[i]) for i in nodes)
+def _has_axes(value: Any) -> bool:
+    return len(value.type.tensor_type.shape.dim) > 0
+
+
+def _is_constant(graph: _Graph, node: Any) -> bool:
+    """Constant nodes belong to no unit: they are copied."""
+    return bool(node.output) and all(name in graph.constants for name in node.output)
+
+
+def _points(graph: _Graph, nodes: List[int], start: _Point) -> List[_Point]:
+    """Every point between two nodes where what is live differs from the point before and can travel."""
+    live: Dict[str, None] = dict.fromkeys(start.live)  # in the order of their making
+    points: List[_Point] = []
+    before = start.live
+    for i, after in zip(nodes, nodes[1:]):
+        live.update(dict.fromkeys(name for name in graph.nodes[i].output if name))
+        live = {name: None for name in live if graph.last_use.get(name, -1) > i}
+        names = tuple(live)
+        travel = 0 < len(names) <= CUT_TENSORS_MAX and all(_tensor_info(graph, name) is not None for name in names)
+        if travel and names != before:
+            points.append(_Point(after, names))
+            before = names
+    return points
+
+
+def _split(cuts: List[_Point], points: List[_Point], arithmetic: Dict[int, int], end: int) -> List[_Point]:
+    """``cuts``, and within each unit that holds more than its share of the arithmetic, its narrowest points."""
+    limit = SPLIT_SHARE * sum(arithmetic.values())
+    chosen: List[_Point] = []
+    for point, stop in zip(cuts, [*(cut.node for cut in cuts[1:]), end]):
+        chosen.append(point)
+        inside = [other for other in points if point.node < other.node < stop]
+        if inside and sum(flops for i, flops in arithmetic.items() if point.node <= i < stop) > limit:
+            width = min(len(other.live) for other in inside)
+            narrow = [other for other in inside if len(other.live) == width]
+            chosen[-1:] = _split([point, *narrow], inside, arithmetic, stop)
+    return chosen
+
+
+def _that_make(chosen: List[_Point], outputs: Set[str]) -> List[_Point]:
+    """Without the points that nothing new has reached since the one before: a unit makes something, or is none."""
+    kept = chosen[:1]
+    for point in chosen[1:]:
+        if not set(point.live) <= set(kept[-1].live):
+            kept.append(point)
+    while outputs <= set(kept[-1].live):
+        kept.pop()
+        if not kept:
+            raise EngineError("the model computes nothing from its input: there is nothing to cut")
+    return kept
+
+
+def _unit(graph: _Graph, entering: Live, nodes: List[int], flops: int) -> Unit:
+    read = {name for i in nodes for name in graph.nodes[i].input if name in graph.constants}
+    memory = sum(_constant_bytes(graph, name) for name in read)
     first = graph.nodes[nodes[0]]
-    return Unit(first.name or first.op_type, tuple(nodes), _travelling(graph, entering), memory, flops)
+    tensors = tuple(_travelling(graph, name) for name in entering)
+    return Unit(first.name or first.op_type, tuple(nodes), tensors, memory, flops, _initializers(graph, read))
+
+
+def _initializers(graph: _Graph, read: Set[str]) -> Tuple[str, ...]:
+    """The initializers that the constants ``read`` are or are made of, in the graph's order."""
+    reached, left = set(), list(read)
+    while left:
+        name = left.pop()
+        if name and name not in reached:
+            reached.add(name)
+            left.extend(graph.nodes[graph.makers[name]].input if name in graph.makers else ())
+    return tuple(name for name in graph.initializers if name in reached)
 
 
 def _travelling(graph: _Graph, name: str) -> TensorInfo:
@@ -201,21 +290,25 @@ def _captures(body: Any) -> Set[str]:
     return read - defined
 
 
-def _runs(graph: _Graph, start: str) -> List[Tuple[str, List[int]]]:
-    """(entering tensor, node indices) of each finest unit. Constant nodes belong to no unit: they are copied."""
-    runs: List[Tuple[str, List[int]]] = [(start, [])]
-    live = {start}
-    for i, node in enumerate(graph.nodes):
-        if node.output and all(name in graph.constants for name in node.output):
-            continue
-        if len(live) == 1 and runs[-1][1] and _tensor_info(graph, next(iter(live))) is not None:
-            runs.append((next(iter(live)), []))
-        runs[-1][1].append(i)
-        live.update(name for name in node.output if name)
-        live = {name for name in live if graph.last_use.get(name, -1) > i}
-    if not runs[0][1]:
-        raise EngineError("the model computes nothing from its input: there is nothing to cut")
-    return runs
+def _sizes(model: Any) -> Dict[str, List[int]]:
+    """Sizes of all values for one input: inferred again with the batch as 1, since a value of [64 * batch, 768] has
+    no size otherwise."""
+    import onnx
+
+    one = onnx.ModelProto()
+    one.CopyFrom(model)
+    del one.graph.value_info[:]
+    for dim in [dim for value in one.graph.input for dim in value.type.tensor_type.shape.dim]:
+        dim.dim_value = dim.dim_value or 1
+    for dim in [dim for value in one.graph.output for dim in value.type.tensor_type.shape.dim]:
+        dim.ClearField("dim_param")
+    graph = onnx.shape_inference.infer_shapes(one, data_prop=True).graph
+    sizes = {}
+    for value in [*graph.value_info, *graph.input, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
+            sizes[value.name] = [int(dim.dim_value) for dim in dims]
+    return {**sizes, **{tensor.name: list(tensor.dims) for tensor in graph.initializer}}
 
 
 def _dims(graph: _Graph, name: str) -> Optional[List[int]]:
@@ -236,20 +329,3 @@ def _constant_bytes(graph: _Graph, name: str) -> int:
     known = graph.initializers.get(name)
     element = known.data_type if known is not None else graph.infos[name].type.tensor_type.elem_type
     return int(np.prod(dims, dtype=np.int64)) * int(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element)).itemsize)
-
-
-def _flops(graph: _Graph, node: Any) -> int:
-    """Multiply-adds times two for convolutions and matrix products; one per output element for the rest."""
-    dims = _dims(graph, node.output[0])
-    if dims is None:
-        return 0
-    elements = int(np.prod(dims, dtype=np.int64))
-    weight = _dims(graph, node.input[1]) if len(node.input) > 1 else None
-    if node.op_type == "Conv" and weight:
-        return 2 * elements * int(np.prod(weight[1:], dtype=np.int64))
-    if node.op_type == "Gemm" and weight:
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        return 2 * elements * weight[1 if transposed else 0]
-    if node.op_type == "MatMul" and weight:
-        return 2 * elements * weight[-2 if len(weight) > 1 else 0]
-    return elements

@@ -1,20 +1,26 @@
 """model.json: what lies beside the exported segments, and whether it can be trusted.
 
-Device side: reads and checks, needs no onnx. A manifest that contradicts itself, points outside its folder or does
-not match its files is refused with one line that says what is wrong and how to mend it.
+Device side: reads and checks, needs no onnx. A manifest that was altered, contradicts itself, points outside its
+folder or does not match its files is refused with one line that says what is wrong and how to mend it.
+
+Weights that several segments use lie beside them once, in ``objects/``, each under its sha256; the ONNX files refer
+to them as external data. What only one segment uses is in its file.
 """
 
 import hashlib
+import os
 from pathlib import Path
-from typing import List, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import msgspec
 
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
 from pamdi.core.tensors import DTYPE_BYTES
+from pamdi.engines.seal import check_seal, check_trust, sealed
 
 FILE = "model.json"
+OBJECTS = "objects"
 
 
 class TensorInfo(msgspec.Struct, frozen=True):
@@ -41,13 +47,25 @@ class UnitInfo(msgspec.Struct, frozen=True):
     operators: int = 0
 
 
+class WeightInfo(msgspec.Struct, frozen=True):
+    """A file of ``objects/``: its name is its ``sha256``."""
+
+    sha256: str
+    bytes: int
+
+
 class SegmentInfo(msgspec.Struct, frozen=True):
+    """``inputs`` and ``outputs``: all that crosses the boundaries, so also what goes around the segment; its ONNX
+    file takes and makes the rest. ``weights``: which of the manifest's it reads. ``bytes``: of the ONNX file."""
+
     first: int
     stop: int
     onnx: str
     sha256: str
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
+    weights: Tuple[int, ...] = ()
+    bytes: int = 0
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -65,7 +83,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """``boundaries[u]`` are the tensors that enter unit u; the last entry is the model's output."""
+    """``boundaries[u]`` are the tensors that enter unit u; the last entry is the model's output. ``digest`` is the
+    document's own, ``signatures`` say who vouches for it: see ``seal``."""
 
     model: str
     source_sha256: str
@@ -74,6 +93,9 @@ class Manifest(msgspec.Struct, frozen=True):
     segments: Tuple[SegmentInfo, ...]
     engines: Tuple[EngineInfo, ...] = ()
     boundaries: Tuple[Tuple[TensorInfo, ...], ...] = ()
+    weights: Tuple[WeightInfo, ...] = ()
+    signatures: Tuple[Dict[str, str], ...] = ()
+    digest: str = ""
 
     @property
     def bytes(self) -> Tuple[int, ...]:
@@ -96,19 +118,67 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Raises EngineError for a manifest that is missing, unreadable or nonsense."""
+def read_manifest(folder: Path, trusted_keys: Sequence[str] = ()) -> Manifest:
+    """Raises EngineError for a manifest that is missing, unreadable, altered or nonsense, or that none of
+    ``trusted_keys`` signed, where there are any."""
     path = folder / FILE
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        data = path.read_bytes()
     except OSError as error:
         raise EngineError(f"{path}: {error.strerror}: run `pamdi engines export` into this folder") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EngineError(f"{path}: not a manifest ({error}): export the model again") from error
-    problem = _nonsense(manifest)
+    return manifest_of(data, str(path), trusted_keys)
+
+
+def manifest_of(data: bytes, where: str, trusted_keys: Sequence[str] = ()) -> Manifest:
+    """The manifest that ``data`` holds; ``where`` it came from is for errors. Raises as read_manifest does."""
+    try:
+        document: Any = msgspec.json.decode(data)
+        manifest = msgspec.convert(document, Manifest)
+        problem = check_seal(document)
+    except (ValueError, RecursionError) as error:  # msgspec's errors, and text that is not UTF-8
+        raise EngineError(f"{where}: not a manifest ({error}): export the model again") from error
+    problem = problem or _nonsense(manifest)
     if problem:
-        raise EngineError(f"{path}: {problem}: export the model again")
+        raise EngineError(f"{where}: {problem}: export the model again")
+    if trusted_keys:
+        check_trust(document, trusted_keys, where)
     return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Seal ``manifest`` and put it into ``folder``, whole or not at all. Signatures are dropped: they were for what
+    it said before. Returns what was written. Raises OSError."""
+    document = sealed({**msgspec.to_builtins(manifest), "signatures": []})
+    write_document(folder, document)
+    return msgspec.convert(document, Manifest)
+
+
+def write_document(folder: Path, document: Dict[str, Any]) -> None:
+    write_durably(folder / FILE, msgspec.json.format(msgspec.json.encode(document)))
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """On the disk and whole when it returns, or as it was before. An ordinary file: the service that reads it runs as
+    another user. Raises OSError."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def checked_segment(folder: Path, manifest: Manifest, info: SegmentInfo) -> Path:
+    """The path of a segment's ONNX file, when it and every weight that it reads are what the manifest says. Raises
+    EngineError otherwise."""
+    for number in info.weights:
+        sha256 = manifest.weights[number].sha256
+        checked_file(folder / OBJECTS, sha256, sha256)
+    return checked_file(folder, info.onnx, info.sha256)
 
 
 def checked_file(folder: Path, name: str, sha256: str) -> Path:
@@ -135,7 +205,7 @@ def _nonsense(manifest: Manifest) -> str:
     """What is wrong with it, or nothing. Names are quoted: whatever they hold, the answer is one line."""
     if not manifest.model:
         return "the model has no name"
-    checks = (_wrong_units, _wrong_boundaries, _wrong_segments, _wrong_engines)
+    checks = (_wrong_units, _wrong_boundaries, _wrong_weights, _wrong_segments, _wrong_engines)
     return next((problem for check in checks for problem in [check(manifest)] if problem), "")
 
 
@@ -162,6 +232,13 @@ def _wrong_boundaries(manifest: Manifest) -> str:
     return ""
 
 
+def _wrong_weights(manifest: Manifest) -> str:
+    for weight in manifest.weights:
+        if len(weight.sha256) != 64 or set(weight.sha256) - set("0123456789abcdef") or weight.bytes < 0:
+            return f"weight {weight.sha256!r} of {weight.bytes} bytes is none"
+    return ""
+
+
 def _wrong_segments(manifest: Manifest) -> str:
     seen = set()
     for info in manifest.segments:
@@ -172,6 +249,8 @@ def _wrong_segments(manifest: Manifest) -> str:
         seen.add((info.first, info.stop))
         if not _is_plain(info.onnx):
             return f"segment file {info.onnx!r} is not a plain name in this folder"
+        if any(not 0 <= number < len(manifest.weights) for number in info.weights):
+            return f"segment {info.first}:{info.stop} reads weights that the manifest does not have"
         entering = tuple(tensor.name for tensor in manifest.boundaries[info.first])
         leaving = tuple(tensor.name for tensor in manifest.boundaries[info.stop])
         if (info.inputs, info.outputs) != (entering, leaving):

@@ -12,18 +12,21 @@ import numpy as np
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
 from pamdi.engines.backend import Arrays, check_tensors
-from pamdi.engines.manifest import TensorInfo, checked_file, read_manifest
+from pamdi.engines.manifest import TensorInfo, checked_segment, read_manifest
 
 OPTIMISATION = ("off", "all")
 
 
 class Session(NamedTuple):
-    """A loaded segment: onnxruntime's session, and what it takes and gives."""
+    """A loaded segment: onnxruntime's session, and what enters and leaves. ``takes`` and ``makes``: those of them
+    that its graph knows; the others go around it."""
 
     session: Any
     segment: Segment
     inputs: Tuple[TensorInfo, ...]
     outputs: Tuple[str, ...]
+    takes: Tuple[str, ...]
+    makes: Tuple[str, ...]
 
 
 class OnnxRuntimeBackend:
@@ -40,9 +43,10 @@ class OnnxRuntimeBackend:
     def load(self, folder: Path, segment: Segment) -> Session:
         manifest = read_manifest(folder)
         info = manifest.segment(segment.first, segment.stop)
-        path = checked_file(folder, info.onnx, info.sha256)
-        session = self.session(path)
-        return Session(session, segment, manifest.boundaries[segment.first], info.outputs)
+        session = self.session(checked_segment(folder, manifest, info))
+        takes = tuple(value.name for value in session.get_inputs())
+        makes = tuple(value.name for value in session.get_outputs())
+        return Session(session, segment, manifest.boundaries[segment.first], info.outputs, takes, makes)
 
     def session(self, path: Path) -> Any:
         """An onnxruntime session for the file at ``path``. Raises EngineError."""
@@ -62,8 +66,9 @@ class OnnxRuntimeBackend:
 
     def run(self, handle: Session, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
         check_tensors(tensors, handle.inputs, str(handle.segment))
-        outputs = handle.session.run(list(handle.outputs), dict(tensors))
-        return dict(zip(handle.outputs, outputs))
+        made = handle.session.run(list(handle.makes), {name: tensors[name] for name in handle.takes})
+        known = {**tensors, **dict(zip(handle.makes, made))}
+        return {name: known[name] for name in handle.outputs}
 
     def unload(self, handle: Session) -> None:
         """The session goes with its last reference, which is the caller's."""

@@ -18,6 +18,7 @@ from pamdi.engines.digits import load
 from pamdi.engines.manifest import read_manifest
 from pamdi.engines.open_backend import open_backend
 from pamdi.engines.paced_backend import PacedBackend
+from pamdi.engines.seal import sealed
 from pamdi.engines.stub_backend import StubBackend
 
 STORE = Path(__file__).parent / "store" / "resnet56-digits"  # four units, exported once and kept: devices have no onnx
@@ -111,7 +112,7 @@ def altered(store: Path, **changes: object) -> Path:
             target = target[int(place)] if place.isdigit() else target[place]
             place = part
         target[int(place) if isinstance(target, list) else place] = value
-    (store / "model.json").write_text(json.dumps(document))
+    (store / "model.json").write_text(json.dumps(sealed(document)))
     return store
 
 

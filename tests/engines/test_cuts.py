@@ -67,13 +67,16 @@ def test_files_can_be_read_by_the_service_and_nothing_hidden_is_left(tmp_path: P
     export(MODEL, tmp_path / "store", "m", units=2)
     plain = tmp_path / "plain"
     plain.touch()
-    modes = {path.name: path.stat().st_mode for path in (tmp_path / "store").iterdir()}
-    assert modes == dict.fromkeys(["0000-0001.onnx", "0001-0002.onnx", "model.json"], plain.stat().st_mode)
+    files = {path.name: path for path in (tmp_path / "store").iterdir() if path.is_file()}
+    assert set(files) == {"0000-0001.onnx", "0001-0002.onnx", "model.json"}
+    objects = [path for path in (tmp_path / "store" / "objects").iterdir() if not path.name.startswith(".")]
+    assert {path.stat().st_mode for path in [*files.values(), *objects]} == {plain.stat().st_mode}
+    assert {path.stat().st_ino for path in objects} == {files[f"000{u}-000{u + 1}.onnx"].stat().st_ino for u in (0, 1)}
 
 
 def test_an_export_that_fails_half_way_leaves_the_old_one_as_it_was(tmp_path: Path) -> None:
     export(MODEL, tmp_path, "m", units=2)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
     def full(line: str) -> None:
         if line.startswith("0001"):
@@ -81,7 +84,7 @@ def test_an_export_that_fails_half_way_leaves_the_old_one_as_it_was(tmp_path: Pa
 
     with pytest.raises(EngineError, match="No space left on device: make room"):
         export(MODEL, tmp_path, "m", units=4, progress=full)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize("segments", [[(0, 1), (0, 1)], [], [(1, 1)], [(0, 99)]])
