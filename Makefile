@@ -72,6 +72,22 @@ chaos: $(VENV)/ready mosquitto
 fuzz: $(VENV)/ready
 	$(BIN)/python -m benchmarks.fuzz_payloads
 
+# TensorRT without a board: our code against the real bindings of three versions, real builds with TensorRT-RTX. x86-64.
+PROOF := .venv-tensorrt
+BINDINGS := tensorrt-cu12-bindings==10.3.0 tensorrt-cu12-bindings==10.13.3.9 tensorrt-cu13-bindings==11.4.0.106
+RTX := onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116
+$(PROOF)/ready: setup.py $(CONSTRAINTS)
+	@$(PYTHON) -m venv $(PROOF)
+	@$(PROOF)/bin/python -m pip install -q -c $(CONSTRAINTS) setuptools wheel
+	@$(PROOF)/bin/python -m pip install -q -c $(CONSTRAINTS) --no-build-isolation -e '.[dev]'
+	@$(PROOF)/bin/python -m pip install -q $(RTX)
+	@for b in $(BINDINGS); do \
+	  $(PROOF)/bin/python -m pip install -q --no-deps --only-binary=:all: --upgrade --target $(PROOF)/bindings/$${b##*==} $$b || exit 1; done
+	@touch $@
+
+tensorrt-proof: $(PROOF)/ready
+	PAMDI_TENSORRT_BINDINGS=$(CURDIR)/$(PROOF)/bindings $(PROOF)/bin/python -m pytest $(PYTEST_ARGS) tests/tensorrt
+
 # The broker that the tests use. They fall back on the embedded one, and say which of them need the real one.
 mosquitto:
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v mosquitto >/dev/null || { \

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from pamdi.cli.build import add_build, add_half, run_build, run_half
 from pamdi.cli.engines_store import inspect_model, list_store, serve_store, sign_model
 from pamdi.core.errors import EngineError
 
@@ -62,12 +63,14 @@ def add_parser(commands: Any) -> None:
     sign.add_argument("dir", type=Path, help="a model's folder")
     sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, PEM; made where absent")
     build = _verb(
-        verbs, "build", _build, "engines for a device type",
-        "pamdi engines build store/resnet56 --device orin-nano --backend onnxruntime",
+        verbs, "build", run_build, "engines for a device type", "pamdi engines build store/resnet56 --device orin-nano"
+    )
+    add_build(build)
+    half = _verb(
+        verbs, "half", run_half, "a model's folder in FP16: half the bytes travel",
+        "pamdi engines half store/resnet56 --out store/resnet56-half",
     )  # fmt: skip
-    build.add_argument("dir", type=Path)
-    build.add_argument("--device", required=True, metavar="TYPE")
-    build.add_argument("--backend", default="tensorrt")
+    add_half(half)
 
 
 def _verb(verbs: Any, name: str, run: Any, help: str, example: str) -> argparse.ArgumentParser:
@@ -213,16 +216,3 @@ def _load_inputs(path: Path) -> Any:
         raise EngineError(f"{path}: no such file: give an .npz file of inputs by name") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EngineError(f"{path}: not an .npz file of inputs by name: save it with numpy.savez") from error
-
-
-def _build(arguments: argparse.Namespace) -> int:
-    from pamdi.engines.manifest import read_manifest
-    from pamdi.engines.open_backend import open_backend
-
-    model = read_manifest(arguments.dir).model
-    open_backend(arguments.backend)
-    if arguments.json:
-        print(json.dumps({"model": model, "device": arguments.device, "backend": arguments.backend, "engines": []}))
-    else:
-        print(f"{arguments.backend} runs the exported segments as they are: nothing to build for {arguments.device}")
-    return 0

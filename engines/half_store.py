@@ -5,10 +5,9 @@ model's own inputs and outputs stay float32 unless asked otherwise, so that clie
 FP32, and how far each halved segment is from the original on the same inputs, lies beside in ``half.json``.
 """
 
-import os
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
 import msgspec
 import numpy as np
@@ -17,8 +16,17 @@ from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
 from pamdi.engines.backend import Arrays
 from pamdi.engines.half import Half, to_half
-from pamdi.engines.manifest import FILE, Manifest, SegmentInfo, TensorInfo, checked_file, read_manifest, sha256_of
+from pamdi.engines.manifest import (
+    Manifest,
+    SegmentInfo,
+    TensorInfo,
+    checked_segment,
+    read_manifest,
+    sha256_of,
+    write_durably,
+)
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
+from pamdi.engines.store import Store
 
 ABOUT = "half.json"
 PROBE_BATCH = 2
@@ -58,20 +66,16 @@ def halve_folder(
         raise EngineError(f"{out}: is the float32 model's own folder: choose another with --out")
     ends = _ends(manifest) if float_ends else frozenset()
     boundaries = tuple(tuple(_halved(tensor, ends) for tensor in boundary) for boundary in manifest.boundaries)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as staging:
-            infos, about = _write_segments(folder, Path(staging), manifest, ends, progress)
-            halved = Manifest(
-                name, manifest.source_sha256, boundaries[0], _units(manifest, boundaries), tuple(infos), (), boundaries
-            )
-            _write(Path(staging) / ABOUT, AboutHalf(manifest.source_sha256, tuple(about)))
-            _write(Path(staging) / FILE, halved)
-            for file in [*(info.onnx for info in infos), ABOUT, FILE]:
-                os.replace(Path(staging) / file, out / file)
-    except OSError as error:
-        raise EngineError(f"{out}: {error.strerror}: make room or choose another folder with --out") from error
-    return read_manifest(out)
+    store = Store(out)
+    with store.adding(), tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as staging:
+        infos, about = _write_segments(folder, Path(staging), manifest, ends, progress)
+        names = {info.onnx: store.add(_blocks(Path(staging) / info.onnx))[0] for info in infos}
+        halved = Manifest(
+            name, manifest.source_sha256, boundaries[0], _units(manifest, boundaries), tuple(infos), (), boundaries
+        )
+        document = AboutHalf(manifest.source_sha256, tuple(about))
+        write_durably(out / ABOUT, msgspec.json.format(msgspec.json.encode(document)))
+        return store.publish(lambda before: (halved, names))
 
 
 def read_about(folder: Path) -> "AboutHalf | None":
@@ -84,11 +88,11 @@ def read_about(folder: Path) -> "AboutHalf | None":
         raise EngineError(f"{folder / ABOUT}: cannot be read ({error}): halve the model again") from error
 
 
-def load_segment(folder: Path, info: SegmentInfo) -> Any:
+def load_segment(folder: Path, manifest: Manifest, info: SegmentInfo) -> Any:
     """The segment's ONNX graph, when it is what the manifest says. Raises EngineError."""
     import onnx
 
-    return onnx.load(str(checked_file(folder, info.onnx, info.sha256)))
+    return onnx.load(str(checked_segment(folder, manifest, info)))
 
 
 def measure(
@@ -128,11 +132,9 @@ def _units(manifest: Manifest, boundaries: Tuple[Tuple[TensorInfo, ...], ...]) -
     )
 
 
-def _write(path: Path, document: Any) -> None:
-    with open(path, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(document)))
-        file.flush()
-        os.fsync(file.fileno())
+def _blocks(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        yield from iter(lambda: file.read(1 << 20), b"")
 
 
 def _write_segments(
@@ -146,7 +148,7 @@ def _write_segments(
     known: Dict[int, Arrays] = {0: random_inputs(manifest, PROBE_BATCH)}  # the float32 chain's tensors, by boundary
     infos, about = [], []
     for info in sorted(manifest.segments, key=lambda info: (info.first, info.stop)):
-        half: Half = to_half(load_segment(folder, info), ends)
+        half: Half = to_half(load_segment(folder, manifest, info), ends)
         path = staging / info.onnx
         onnx.save(half.model, str(path))
         measured = None
@@ -154,7 +156,7 @@ def _write_segments(
             measured, outputs = measure(backend, folder, manifest, info, path, known[info.first])
             known.setdefault(info.stop, outputs)
         known = {boundary: tensors for boundary, tensors in known.items() if boundary >= info.first}
-        infos.append(msgspec.structs.replace(info, sha256=sha256_of(path)))
+        infos.append(msgspec.structs.replace(info, sha256=sha256_of(path), weights=(), bytes=path.stat().st_size))
         about.append(HalfSegment(info.first, info.stop, half.kept, half.casts, *(measured or (None, None))))
         progress(_line(about[-1]))
     return infos, about

@@ -69,6 +69,11 @@ class SegmentInfo(msgspec.Struct, frozen=True):
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
+    """A built engine and everything that decides where it runs: see ``fitting``. ``batches``: the profile's smallest,
+    usual and largest batch. ``flags``: of the build. ``max_abs_error``: of the engine's graph against the float32
+    segment, as ``error_from`` measured it; None where it was not. ``kept``: operators left in FP32. ``power_mode``: of
+    the board while it was built. Empty: unavailable there."""
+
     first: int
     stop: int
     device_type: str
@@ -80,6 +85,16 @@ class EngineInfo(msgspec.Struct, frozen=True):
     compute_capability: str = ""
     built_at: str = ""
     max_abs_error: Optional[float] = None
+    error_from: str = ""
+    segment_sha256: str = ""
+    inputs: Tuple[TensorInfo, ...] = ()
+    outputs: Tuple[TensorInfo, ...] = ()
+    batches: Tuple[int, int, int] = (1, 1, 1)
+    cuda: str = ""
+    l4t: str = ""
+    power_mode: str = ""
+    flags: Tuple[str, ...] = ()
+    kept: Tuple[str, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True):

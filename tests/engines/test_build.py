@@ -1,0 +1,145 @@
+"""Builds: each engine whole or absent, nothing built twice, killed at any moment and run again it completes.
+
+TensorRT is the fake of tests/tensorrt/fake, in the worker process that a real build uses.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from pamdi.core.errors import EngineError
+from pamdi.engines.build import LOCK, Step, Wanted, build
+from pamdi.engines.here import Here
+from pamdi.engines.manifest import checked_file, read_manifest
+
+STORE = Path(__file__).parent / "store" / "resnet56-digits"
+TENSORRT = Path(__file__).parents[1] / "tensorrt"
+ORIN = Here("orin-nano", "a test", 8 << 30, "36.4", "12.6", "15W")
+WAIT_S_MAX = 300
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(TENSORRT / "fake"))
+    shutil.copytree(STORE, tmp_path / "resnet56-digits")
+    return tmp_path / "resnet56-digits"
+
+
+def whole(folder: Path) -> List[str]:
+    """The engines that the manifest names, each of them checked, and no unfinished file beside them."""
+    assert [path.name for path in folder.glob(".building-*")] == []
+    manifest = read_manifest(folder)
+    for engine in manifest.engines:
+        checked_file(folder, engine.file, engine.sha256)
+    return [f"{engine.first}:{engine.stop}" for engine in manifest.engines]
+
+
+def test_every_segment_gets_an_engine_with_all_that_decides_where_it_runs(store: Path) -> None:
+    steps: List[Step] = []
+    outcome = build(store, Wanted("orin-nano"), ORIN, steps.append)
+    assert whole(store) == ["0:1", "1:2", "2:3", "3:4"]
+    engine = outcome.manifest.engines[0]
+    assert (engine.device_type, engine.compute_capability, engine.tensorrt) == ("orin-nano", "8.7", "10.3.0")
+    assert (engine.l4t, engine.cuda, engine.power_mode, engine.batches) == ("36.4", "12.6", "15W", (1, 4, 8))
+    assert engine.segment_sha256 == outcome.manifest.segments[0].sha256
+    assert engine.inputs == outcome.manifest.boundaries[0]
+    assert engine.max_abs_error is not None and 0 < engine.max_abs_error < 0.1
+    assert "ReduceMean" in outcome.manifest.engines[3].kept[0]
+    assert [step.done for step in steps if step.engine] == [1, 2, 3, 4]
+    assert "tactics" in {step.phase for step in steps}
+    assert steps[0].left_s is None and steps[-1].left_s == 0
+
+
+def test_a_second_run_builds_nothing_and_a_changed_setting_builds_anew(store: Path) -> None:
+    build(store, Wanted("orin-nano"), ORIN)
+    again = build(store, Wanted("orin-nano"), ORIN)
+    assert (len(again.built), again.kept_before) == (0, 4)
+    changed = build(store, Wanted("orin-nano", batches=(1, 2, 2)), ORIN)
+    assert (len(changed.built), len(changed.manifest.engines)) == (4, 4)
+
+
+def test_the_timing_cache_is_kept_per_device_type(store: Path) -> None:
+    build(store, Wanted("orin-nano"), ORIN)
+    assert [path.name for path in (store / ".timing").iterdir()] == ["orin-nano-tensorrt.cache"]
+    assert (store / ".timing" / "orin-nano-tensorrt.cache").read_bytes() == b"timings"
+
+
+def test_a_damaged_engine_is_built_again(store: Path) -> None:
+    engine = build(store, Wanted("orin-nano"), ORIN).manifest.engines[1]
+    path = store / engine.file
+    path.unlink()
+    path.write_bytes(b"damaged")
+    assert [one.first for one in build(store, Wanted("orin-nano"), ORIN).built] == [1]
+    assert len(whole(store)) == 4
+
+
+def test_a_build_killed_by_9_leaves_whole_files_and_completes_when_run_again(store: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "FAKE_TENSORRT": str(tmp_path / "go")}
+    command = [sys.executable, str(TENSORRT / "start_build.py"), str(store)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("0000-0001")  # and the second one waits for a file that never comes
+    process.kill()
+    process.communicate(timeout=WAIT_S_MAX)
+    assert [engine.first for engine in read_manifest(store).engines] == [0]
+    outcome = build(store, Wanted("orin-nano"), ORIN)
+    assert (len(outcome.built), outcome.kept_before) == (3, 1)
+    assert len(whole(store)) == 4
+
+
+def test_a_builder_killed_for_memory_leaves_nothing_half_and_says_what_to_lower(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TENSORRT", "kill")
+    with pytest.raises(EngineError, match=r"segment 0:1: .*signal 9.*--workspace-mib \(now 1024\) or --batches"):
+        build(store, Wanted("orin-nano"), ORIN)
+    assert whole(store) == []
+
+
+def test_an_interrupted_build_keeps_what_is_built(store: Path) -> None:
+    def stop(step: Step) -> None:
+        if step.engine is not None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(store, Wanted("orin-nano"), ORIN, stop)
+    assert whole(store) == ["0:1"]
+
+
+def test_two_builds_in_one_folder_are_refused(store: Path) -> None:
+    import fcntl
+
+    with open(store / LOCK, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(EngineError, match="another build is running here"):
+            build(store, Wanted("orin-nano"), ORIN)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (Wanted("toaster"), "device type 'toaster' is unknown: one of agx-orin"),
+        (Wanted("jetson-nano"), "jetson-nano: JetPack 4.6, Python 3.6: TensorRT 8.2 has no execute_async_v3"),
+        (Wanted("jetson-tx2"), "jetson-tx2: JetPack 4.6"),
+        (Wanted("thor"), "built on thor boards; this one is orin-nano .*--device thor` there"),
+        (Wanted("orin-nano", "tensorrt-rtx"), "not Jetson's TensorRT"),
+        (Wanted("orin-nano", "onnxruntime"), "builds nothing: one of tensorrt, tensorrt-rtx"),
+        (Wanted("orin-nano", precision="int3"), "precision int3 is not possible"),
+        (Wanted("orin-nano", batches=(4, 1, 8)), "batches 4,1,8"),
+    ],
+)
+def test_what_cannot_be_built_is_said_before_anything_starts(store: Path, wanted: Wanted, says: str) -> None:
+    with pytest.raises(EngineError, match=says) as error:
+        build(store, wanted, ORIN)
+    assert "\n" not in str(error.value)
+
+
+def test_without_tensorrt_it_says_what_to_install(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "")
+    with pytest.raises(EngineError, match="not installed here.*python3-libnvinfer"):
+        build(store, Wanted("orin-nano"), ORIN)
