@@ -13,7 +13,7 @@ from pamdi import __version__
 from pamdi.core.errors import PamdiError
 
 COMMANDS = (
-    "demo", "status", "doctor", "submit", "cancel", "fleet_commands", "daemon", "controller", "engines",
+    "demo", "status", "doctor", "submit", "cancel", "fleet_commands", "daemon", "controller", "engines", "allocate",
 )  # fmt: skip
 
 
