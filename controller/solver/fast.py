@@ -19,14 +19,15 @@ from pamdi.controller.residents import choose
 from pamdi.controller.solver.exact import exact, routes_of
 from pamdi.controller.solver.grid import grid_of
 from pamdi.controller.solver.problem import Problem
-from pamdi.controller.solver.search import Allowed, Search
+from pamdi.controller.solver.search import Search
 from pamdi.controller.solver.state import Mix
 
 SECONDS = 600.0
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
 SIZES = (24, 40)  # devices around a source: first look, second
 SETTLED = 1e-4  # a sweep that gains less than this share is the last of its phase
-SETTLED_ROUGHLY = 5e-3  # the same before the last look around
+SETTLED_ROUGHLY = 3e-2  # the same before the last look around
+EAGER_SWEEPS, EAGER_SOURCES_MIN = 3, 20
 SWEEPS_MAX = 30
 PRICES = (0.05, 1.0, 20.0)  # first price of a byte, by what the average byte of a plan costs
 PRICE_RISES = 40
@@ -43,6 +44,7 @@ class Effort(NamedTuple):
     stirs: int
     group: int
     sizes: Tuple[int, ...] = SIZES
+    sweeps: int = SWEEPS_MAX
 
 
 def effort_for(sources: int) -> Effort:
@@ -50,7 +52,9 @@ def effort_for(sources: int) -> Effort:
         return Effort(STARTS_MAX, 10, 3)
     if sources <= 60:
         return Effort(4, 10, 4)
-    return Effort(2, 1 if sources <= 500 else 0, 4)
+    if sources <= 500:
+        return Effort(2, 1, 4)
+    return Effort(1, 0, 4, (24, 32), 3)
 
 
 class Progress(NamedTuple):
@@ -66,9 +70,9 @@ class Fast:
 
     def __init__(
         self, problem: Problem, effort: Optional[Effort] = None, seconds: float = SECONDS,
-        allowed: Optional[Allowed] = None, clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
-        self.problem, self.allowed = problem, allowed
+        self.problem = problem
         self.effort = effort if effort is not None else effort_for(len(problem.demands))
         self._clock, self._began, self._until = clock, clock(), seconds
         self.trace: List[Progress] = []
@@ -116,14 +120,14 @@ class Fast:
     def _packed(self) -> List[Search]:
         """What the rounds of ``residents`` put into memory, one unit apiece, as a start: it packs best."""
         problem = self.problem
-        if self.allowed is not None or len(problem.ids) > PACKED_MAX:
+        if len(problem.ids) > PACKED_MAX:
             return []
         stock = choose(problem.fleet, {})
         if stock.refused:
             return []
         models = {model.id: m for m, model in enumerate(problem.models)}
         holds = {problem.number[id]: {(models[m], u) for m, u in units} for id, units in stock.holds.items()}
-        inner = Search(problem, EDGE_FIRST, self.effort.sizes[0], holds)
+        inner = Search(problem, EDGE_FIRST, self.effort.sizes[0], holds, memory=False)
         if [s for s in self.order if not inner.insert(s)]:
             return []
         search = self._search()
@@ -135,7 +139,7 @@ class Fast:
         """Where the fleet is small enough to list every route: the best plan that a short branch and bound finds."""
         problem = self.problem
         few = len(self.order) <= SHORT_SOURCES and all(routes_of(problem, s) <= SHORT_ROUTES for s in self.order)
-        best = exact(problem, SHORT_NODES, stop_at_limit=True) if few and self.allowed is None else None
+        best = exact(problem, SHORT_NODES, stop_at_limit=True) if few else None
         if best is None or not best.columns:
             return False, []
         search = self._search()
@@ -144,7 +148,7 @@ class Fast:
         return best.proven, [search]
 
     def _search(self) -> Search:
-        return Search(self.problem, EDGE_FIRST, self.effort.sizes[0], self.allowed, self.grid)
+        return Search(self.problem, EDGE_FIRST, self.effort.sizes[0], grid=self.grid)
 
     def _place(self, search: Search) -> bool:
         missed = [s for s in self.order if not search.insert(s)]
@@ -153,8 +157,6 @@ class Fast:
 
     def _short(self, search: Search) -> bool:
         """Whether memory had a say: some device could not take one more of the largest models."""
-        if self.allowed is not None:
-            return False
         state, problem = search.state, self.problem
         used = {problem.demands[s].model for s in self.order}
         largest = max((sum(problem.models[m].memory) for m in used), default=0)
@@ -203,10 +205,18 @@ class Fast:
         return True
 
     def _sweep(self, search: Search, move: Callable[[int], float], phase: str, settled: float) -> None:
-        for _ in range(SWEEPS_MAX):
-            gain = sum(move(s) for s in self.order if not self.late())
+        """Everybody in turn; then again those that gained most, since they mostly gain again."""
+        for _ in range(self.effort.sweeps):
+            gains = {s: move(s) for s in self.order if not self.late()}
+            total = sum(gains.values())
+            for _ in range(EAGER_SWEEPS if len(gains) > EAGER_SOURCES_MIN else 0):
+                middling = sum(gains.values()) / len(gains)
+                gains = {s: move(s) for s, gain in gains.items() if gain > middling and not self.late()}
+                total += sum(gains.values())
+                if not gains:
+                    break
             self._note(search, phase)
-            if gain <= settled * abs(search.state.objective()) or self.late():
+            if total <= settled * abs(search.state.objective()) or self.late():
                 return
 
     def _stir(self, search: Search) -> None:

@@ -27,17 +27,20 @@ HOPS_MAX = 2
 SHARE_MIN = 1e-4  # a smaller fraction is not worth a route
 GAIN_MIN = 1e-9  # of what a source costs: less is rounding
 STEPS = 4  # of a line search
-PAIRS_PER_VISIT = 3
+PAIRS_PER_VISIT = 3  # times that a source evens out its routes when its turn comes
 Allowed = Dict[int, Set[Tuple[int, int]]]  # device: (model, unit) it may run
 
 
 class Search:
-    """``allowed``: where units are already decided (the live controller), only single units there."""
+    """``allowed``: only these, in single units, as the live controller holds them; ``memory``: whether it counts (where
+    ``allowed`` is what is held already it does not)."""
 
     def __init__(
-        self, problem: Problem, edge: float, size: int, allowed: Optional[Allowed] = None, grid: Optional[Grid] = None
-    ) -> None:
+        self, problem: Problem, edge: float, size: int, allowed: Optional[Allowed] = None,
+        grid: Optional[Grid] = None, memory: bool = True,
+    ) -> None:  # fmt: skip
         self.problem, self.state, self.size, self.allowed = problem, State(problem, edge), size, allowed
+        self.tight = memory
         self.byte_price = math.inf
         self.listed: Dict[int, Variants] = {}
         self.fields: Dict[int, Field] = {}
@@ -61,7 +64,13 @@ class Search:
         mix = self.state.mixes[s]
         if column is None or not mix:
             return 0.0
-        return sum(self._even_out(s, column) for _ in range(PAIRS_PER_VISIT))
+        total = 0.0
+        for _ in range(PAIRS_PER_VISIT):
+            gain = self._even_out(s, column)
+            total += gain
+            if not gain:
+                break
+        return total
 
     def _even_out(self, s: int, column: Column) -> float:
         """From the route of ``s`` whose next work costs most to that whose next work costs least."""
@@ -105,7 +114,7 @@ class Search:
         if column is None:
             return False
         mix: Mix = ((column, 1.0),)
-        if math.isinf(self.byte_price) and not self.state.fits(s, mix):
+        if self.tight and math.isinf(self.byte_price) and not self.state.fits(s, mix):
             return False
         self.state.put(s, mix)
         return True
@@ -170,10 +179,6 @@ class Search:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    @property
-    def tight(self) -> bool:
-        return self.allowed is None
-
     def _field(self, s: int, size: int) -> Field:
         problem, mix = self.problem, self.state.mixes[s]
         always = {device for column, _ in mix for _, _, device in column.visits}
@@ -203,18 +208,18 @@ class Search:
 
     def _barred(self, s: int, field: Field) -> Optional[Floats]:
         """What memory says to each run: nothing, so much more, or no."""
-        if self.allowed is not None:
-            return self._not_allowed(field, self.allowed)
-        state, problem = self.state, self.problem
+        barred = None if self.allowed is None else self._not_allowed(field, self.allowed)
+        if not self.tight:
+            return barred
+        state, problem, at = self.state, self.problem, field.listed.at
         mine = {held for column, _ in state.mixes[s] for held in column.holds if state.users[held] == 1}
-        barred: Optional[Floats] = None
         for place, device in enumerate(field.devices):
             leaving = sum(problem.memory_of(held) for held in mine if held[0] == device)
             free = problem.memory[device] - state.used[device] + leaving
             if free >= self._whole_bytes[field.model]:
                 continue
             kept = state.kept.get((device, field.model), set())
-            staying = [n for p, n in field.listed.at.items() if p in kept and (device, field.model, *p) not in mine]
+            staying = [at[p] for p in kept if p in at and (device, field.model, *p) not in mine]
             need = field.needs
             if staying:
                 need = need - field.listed.parts[:, staying] @ field.memory[staying]
@@ -222,9 +227,9 @@ class Search:
                 barred = np.zeros((len(field.listed.rows), len(field.devices)))
             over = np.maximum(0.0, need - max(0, free))
             if math.isinf(self.byte_price):
-                barred[:, place] = np.where(over > 0, np.inf, 0.0)
+                barred[:, place] += np.where(over > 0, np.inf, 0.0)
             else:
-                barred[:, place] = over * (self.byte_price / problem.demands[s].spec.rate_hz)
+                barred[:, place] += over * (self.byte_price / problem.demands[s].spec.rate_hz)
         return barred
 
     def _not_allowed(self, field: Field, allowed: Allowed) -> Floats:

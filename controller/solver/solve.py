@@ -4,7 +4,7 @@ The objective printed is that of ``controller.objective``, worked out anew from 
 """
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pamdi.controller.fleet import Fleet
 from pamdi.controller.infeasible import Infeasible
@@ -55,7 +55,7 @@ def solve(
         )
     else:
         search = Fast(problem, effort, seconds)
-        found = search.run([_mixes(problem, start)] if start is not None and possible(problem, start) else [])
+        found = search.run([mixes_of(problem, start.routes)] if start is not None and possible(problem, start) else [])
         mixes, trace = _explain(problem, found), search.trace
         if search.late():
             remarks.append(f"stopped after {seconds:g} s: with more the plan may be better, and may differ")
@@ -134,12 +134,12 @@ def possible(problem: Problem, plan: Plan) -> bool:
     return True
 
 
-def _mixes(problem: Problem, plan: Plan) -> List[Mix]:
-    """A plan's routes as columns. None of them for a source whose tensors have no way any more."""
+def mixes_of(problem: Problem, planned: Mapping[str, Sequence[Route]]) -> List[Mix]:
+    """Routes as columns. None of them for a source whose tensors have no way any more."""
     found: List[Mix] = []
     for s, demand in enumerate(problem.demands):
         pairs = []
-        for route in plan.routes[demand.spec.id]:
+        for route in planned[demand.spec.id]:
             column = problem.column(s, [(v.first, v.stop, problem.number[v.device]) for v in route.visits])
             if column is not None:
                 pairs.append((column, route.fraction))
