@@ -20,7 +20,7 @@ PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench chaos fuzz docs device-tests mosquitto install-service clean
+.PHONY: demo test check bench bench-allocation exhaustive chaos fuzz docs device-tests mosquitto install-service clean
 
 $(VENV)/ready: setup.py pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later that can make a venv (apt install python3-venv)"; exit 1; }
@@ -55,6 +55,13 @@ docs: $(VENV)/ready
 bench: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.hop
 	$(BIN)/python -m benchmarks.demo_ratios
+
+# Minutes: the solver beside exact, on large fleets, and every plan there is on a hundred small ones.
+bench-allocation: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.allocation --largest
+
+exhaustive: $(VENV)/ready
+	PAMDI_EXHAUSTIVE=1 $(BIN)/python -m pytest -q -s tests/controller/solver/test_exact.py
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

@@ -22,7 +22,7 @@ from pamdi.core.errors import PamdiError
 
 ROUTES_MAX = 20_000  # of one source
 PAIRS_MAX = 4_000_000  # entries of one table of pairs; a larger one is done without
-NODES_MAX = 400_000
+NODES_MAX = 120_000  # about a minute
 EQUAL = 1e-12  # relative
 
 

@@ -24,7 +24,7 @@ from pamdi.controller.solver.state import Mix
 
 SECONDS = 600.0
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
-SIZES = (24, 40)  # devices around a source: first look, second
+SIZES = (24, 32)  # devices around a source: first look, second
 SETTLED = 1e-4  # a sweep that gains less than this share is the last of its phase
 SETTLED_ROUGHLY = 3e-2  # the same before the last look around
 EAGER_SWEEPS, EAGER_SOURCES_MIN = 3, 20
@@ -34,7 +34,7 @@ PRICE_RISES = 40
 STARTS_MAX = 12
 STIRRED_MAX = 2  # of the starts, the best
 PACKED_MAX = 60  # devices
-SHORT_SOURCES, SHORT_ROUTES, SHORT_NODES = 4, 600, 2000
+SHORT_ROUTES, SHORT_PAIRS, SHORT_NODES = 3000, 8_000_000, 3000  # of a branch and bound cut short
 
 
 class Effort(NamedTuple):
@@ -54,7 +54,7 @@ def effort_for(sources: int) -> Effort:
         return Effort(4, 10, 4)
     if sources <= 500:
         return Effort(2, 1, 4)
-    return Effort(1, 0, 4, (24, 32), 3)
+    return Effort(1, 0, 4, (24,), 4)
 
 
 class Progress(NamedTuple):
@@ -138,7 +138,9 @@ class Fast:
     def _enumerated(self) -> Tuple[bool, List[Search]]:
         """Where the fleet is small enough to list every route: the best plan that a short branch and bound finds."""
         problem = self.problem
-        few = len(self.order) <= SHORT_SOURCES and all(routes_of(problem, s) <= SHORT_ROUTES for s in self.order)
+        counts = [routes_of(problem, s) for s in self.order]
+        pairs = sum(a * b for n, a in enumerate(counts) for b in counts[n + 1 :])
+        few = max(counts, default=0) <= SHORT_ROUTES and pairs <= SHORT_PAIRS
         best = exact(problem, SHORT_NODES, stop_at_limit=True) if few else None
         if best is None or not best.columns:
             return False, []
@@ -205,13 +207,14 @@ class Fast:
         return True
 
     def _sweep(self, search: Search, move: Callable[[int], float], phase: str, settled: float) -> None:
-        """Everybody in turn; then again those that gained most, since they mostly gain again."""
+        """Everybody in turn; then again those that gained most, who mostly gain again, among the routes they have."""
         for _ in range(self.effort.sweeps):
             gains = {s: move(s) for s in self.order if not self.late()}
             total = sum(gains.values())
             for _ in range(EAGER_SWEEPS if len(gains) > EAGER_SOURCES_MIN else 0):
                 middling = sum(gains.values()) / len(gains)
-                gains = {s: move(s) for s, gain in gains.items() if gain > middling and not self.late()}
+                again = search.rebalance if phase == "split" else move
+                gains = {s: again(s) for s, gain in gains.items() if gain > middling and not self.late()}
                 total += sum(gains.values())
                 if not gains:
                     break

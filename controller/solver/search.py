@@ -23,7 +23,7 @@ from pamdi.controller.solver.state import Change, Mix, State, mixed
 from pamdi.controller.solver.variants import Floats, Variants, variants
 
 HOPS_ALL_DEVICES = 32  # in fleets up to this size any path may be an arc
-HOPS_MAX = 2
+HOPS_MAX, HOPS_SPARSE_MAX = 2, 8  # where links are few, devices may be far
 SHARE_MIN = 1e-4  # a smaller fraction is not worth a route
 GAIN_MIN = 1e-9  # of what a source costs: less is rounding
 STEPS = 4  # of a line search
@@ -71,6 +71,11 @@ class Search:
             if not gain:
                 break
         return total
+
+    def rebalance(self, s: int) -> float:
+        """``share`` among the routes that there are: no new one is looked for."""
+        mix = self.state.mixes[s]
+        return self._even_out(s, mix[0][0]) if len(mix) > 1 else 0.0
 
     def _even_out(self, s: int, column: Column) -> float:
         """From the route of ``s`` whose next work costs most to that whose next work costs least."""
@@ -187,7 +192,8 @@ class Search:
             devices = near(problem, self.grid, s, size, self.loads(), always)
             return Field(problem, s, devices, listed, self.grid.ways(np.array(devices, dtype=np.intp)))
         devices = around(problem, s, size, self.state.load, always)
-        hops = len(problem.ids) if len(problem.ids) <= HOPS_ALL_DEVICES else HOPS_MAX
+        sparse = HOPS_MAX if problem.fleet.mesh else HOPS_SPARSE_MAX
+        hops = len(problem.ids) if len(problem.ids) <= HOPS_ALL_DEVICES else sparse
         return Field(problem, s, devices, listed, ways_by_path(problem, devices, hops))
 
     def loads(self) -> Floats:
@@ -200,8 +206,9 @@ class Search:
         state, klass = self.state, self.problem.demands[s].klass
         without = s if whole else -1
         found: Dict[int, Price] = {}
+        own = state.own(s) if whole else {}
         for server in field.busy(state.flows):
-            here = state.price_at(server, klass, without)
+            here = state.price_at(server, klass, without if server in own else -1)
             if here is not None:
                 found[server] = here
         return found

@@ -61,10 +61,13 @@ class State:
             if len(here) == 1:
                 return None
             return price(self.flows_at(server, without), klass, self.edge)
-        known = self._prices.setdefault(server, {})
-        if klass not in known:
-            known[klass] = price(self.flows_at(server), klass, self.edge)
-        return known[klass]
+        known = self._prices.get(server)
+        if known is None:
+            known = self._prices[server] = {}
+        found = known.get(klass)
+        if found is None:
+            found = known[klass] = price(self.flows_at(server), klass, self.edge)
+        return found
 
     def load(self, server: int) -> float:
         return load_of(self.flows_at(server))
@@ -113,12 +116,18 @@ class State:
             else:
                 self.flows.pop(server, None)
                 self.costs.pop(server, None)
-        self._hold(holds_of(self.mixes[s]), -1)
-        self._hold(holds_of(change.mix), +1)
+        before, after = holds_of(self.mixes[s]), holds_of(change.mix)
+        if before != after:
+            self._hold(before - after, -1)
+            self._hold(after - before, +1)
         self.mixes[s], self._own[s] = change.mix, change.sums
 
     def put(self, s: int, mix: Mix) -> None:
         self.take(self.weigh(s, mix))
+
+    def own(self, s: int) -> Dict[int, Sums]:
+        """What ``s`` puts on each server."""
+        return self._own[s]
 
     # -- memory ----------------------------------------------------------------------------------------------------
 
