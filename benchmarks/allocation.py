@@ -139,8 +139,8 @@ def main() -> int:
                       f"{name}: within 1 % of its limit after {many['close_s']:.2f} s; at {CLOSE_S_MAX:g} s "
                       f"{many['ratio_at_5_s']:.4f} of it; the limit after {many['all_s']:.1f} s"))  # fmt: skip
         heavy = figures["heavy"] = large(arguments.devices, arguments.sources, 0.3)
-        said = f"({name}, half as much load again: a plan after {heavy['first_plan_s']:.2f} s, within 1 % of its limit after "
-        print(f"       {said}{heavy['close_s']:.2f} s)", file=sys.stderr)
+        said = f"a plan after {heavy['first_plan_s']:.2f} s, within 1 % of its limit after {heavy['close_s']:.2f} s"
+        print(f"       {name}, half as much load again: {said}", file=sys.stderr)
     if arguments.largest:
         most = figures["largest"] = large(10_000, 2_000)
         holds.append(
