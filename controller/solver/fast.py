@@ -15,6 +15,8 @@ import random
 import time
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
+
 from pamdi.controller.residents import choose
 from pamdi.controller.solver.exact import exact, routes_of
 from pamdi.controller.solver.grid import grid_of
@@ -31,6 +33,8 @@ EAGER_SWEEPS, EAGER_SOURCES_MIN = 3, 20
 SWEEPS_MAX = 30
 PRICES = (0.05, 1.0, 20.0)  # first price of a byte, by what the average byte of a plan costs
 PRICE_RISES = 40
+RENTS = (0.0, 0.03, 0.2, 1.0)  # of a byte while sources are placed anew, by the same
+TIGHT_STIRS = 3
 STARTS_MAX = 12
 STIRRED_MAX = 2  # of the starts, the best
 PACKED_MAX = 60  # devices
@@ -76,6 +80,7 @@ class Fast:
         self.effort = effort if effort is not None else effort_for(len(problem.demands))
         self._clock, self._began, self._until = clock, clock(), seconds
         self.trace: List[Progress] = []
+        self._proven = False  # whether the best integral plan is among the starts
         self.grid = grid_of(problem)
         self.order = list(range(len(problem.demands)))
 
@@ -103,7 +108,7 @@ class Fast:
             for s, mix in enumerate(mixes):
                 search.state.put(s, mix)
             found.append(search)
-        proven, enumerated = self._enumerated()
+        self._proven, enumerated = self._enumerated()
         found.extend(enumerated)
         found.extend(self._packed())
         plain = self._search()
@@ -111,7 +116,7 @@ class Fast:
         if loose:
             found.append(plain)
         if not loose or self._short(plain):
-            for start in range(1 if proven else self.effort.starts):
+            for start in range(1 if self._proven else self.effort.starts):
                 search = self._search()
                 if self._place_dearly(search, start):
                     found.append(search)
@@ -191,6 +196,8 @@ class Fast:
 
     def _improve(self, search: Search) -> None:
         self._sweep(search, search.whole, "settle", SETTLED_ROUGHLY)
+        if not self._proven and self._short(search):  # before shared routes fill what memory there is
+            self._stir(search)
         last = len(self.effort.sizes) - 1
         for n, size in enumerate(self.effort.sizes):
             if n and self._grows(search, size):
@@ -227,12 +234,15 @@ class Fast:
         count = len(self.order)
         if count < 2:
             return
-        for _ in range(self.effort.stirs * count):
+        short, noise = self._short(search), np.random.default_rng(0)
+        byte = abs(search.state.objective()) / max(1, sum(search.state.used))
+        for _ in range(self.effort.stirs * count * (TIGHT_STIRS if short and not self._proven else 1)):
             if self.late():
                 return
             group = self._group(search, rng)
             rng.shuffle(group)
-            if search.anew(group) > 0:
+            rent, shake = (rng.choice(RENTS) * byte, noise) if short and rng.random() < 0.7 else (0.0, None)
+            if search.anew(group, rent, shake) > 0:
                 for s in group:
                     search.share(s)
         self._note(search, "stir")

@@ -26,6 +26,8 @@ HOPS_ALL_DEVICES = 32  # in fleets up to this size any path may be an arc
 HOPS_MAX, HOPS_SPARSE_MAX = 2, 8  # where links are few, devices may be far
 SHARE_MIN = 1e-4  # a smaller fraction is not worth a route
 GAIN_MIN = 1e-9  # of what a source costs: less is rounding
+SQUEEZES = (1.0, 0.6, 0.4)  # of the memory left, for each run, when all of a route's runs were too many
+SHAKE = 3.0  # of a run's seconds at most
 STEPS = 4  # of a line search
 PAIRS_PER_VISIT = 3  # times that a source evens out its routes when its turn comes
 Allowed = Dict[int, Set[Tuple[int, int]]]  # device: (model, unit) it may run
@@ -41,6 +43,8 @@ class Search:
     ) -> None:  # fmt: skip
         self.problem, self.state, self.size, self.allowed = problem, State(problem, edge), size, allowed
         self.tight = memory
+        self.rent = 0.0
+        self.shake: Optional[np.random.Generator] = None
         self.byte_price = math.inf
         self.listed: Dict[int, Variants] = {}
         self.fields: Dict[int, Field] = {}
@@ -92,16 +96,20 @@ class Search:
     def share_or_move(self, s: int) -> float:
         return self.share(s) + self.whole(s)
 
-    def anew(self, group: Sequence[int]) -> float:
-        """Gain of placing the sources of ``group`` again, in that order; undone when there is none."""
+    def anew(self, group: Sequence[int], rent: float = 0.0, shake: Optional[np.random.Generator] = None) -> float:
+        """Gain of placing the sources of ``group`` again, in that order; undone when there is none.
+
+        Where memory is short: ``rent`` is a price per byte for whatever is not held yet, so that the first leave room
+        for the last, and share; ``shake`` draws what runs cost more than they do, so that the first may begin
+        elsewhere."""
         before = [(s, self.state.mixes[s]) for s in group]
         score = self.score()
         for s in group:
             self.state.put(s, ())
-        for s in group:
-            if not self.insert(s):
-                break
-        else:
+        self.rent, self.shake = rent, shake
+        placed = all(self.insert(s) for s in group)
+        self.rent, self.shake = 0.0, None
+        if placed:
             for s in group:
                 self.whole(s)
         gain = score - self.score() if all(self.state.mixes[s] for s in group) else -math.inf
@@ -146,10 +154,19 @@ class Search:
         """The cheapest route by the arcs of the layered graph."""
         field = self.field(s)
         rate_hz = self.problem.demands[s].spec.rate_hz if whole else 0.0
-        found = field.cheapest(self._prices(s, field, whole), rate_hz, self.state.edge, self._barred(s, field))
-        if found is None:
-            return None
-        return self.column(s, found.visits)
+        prices, column = self._prices(s, field, whole), None
+        for squeeze in SQUEEZES:
+            barred = self._barred(s, field, squeeze)
+            if self.shake is not None:
+                noise = self.shake.random(field.total_s.shape) * field.total_s * (SHAKE * field.gamma)
+                barred = noise if barred is None else barred + noise
+            found = field.cheapest(prices, rate_hz, self.state.edge, barred)
+            column = self.column(s, found.visits) if found is not None else None
+            if column is None or not self.tight or math.isfinite(self.byte_price):
+                break
+            if self.state.fits(s, ((column, 1.0),)):  # its own runs on one device may be too many together
+                break
+        return column
 
     def column(self, s: int, visits: Tuple[Tuple[int, int, int], ...]) -> Optional[Column]:
         known = self.known[s]
@@ -213,7 +230,7 @@ class Search:
                 found[server] = here
         return found
 
-    def _barred(self, s: int, field: Field) -> Optional[Floats]:
+    def _barred(self, s: int, field: Field, squeeze: float) -> Optional[Floats]:
         """What memory says to each run: nothing, so much more, or no."""
         barred = None if self.allowed is None else self._not_allowed(field, self.allowed)
         if not self.tight:
@@ -223,7 +240,7 @@ class Search:
         for place, device in enumerate(field.devices):
             leaving = sum(problem.memory_of(held) for held in mine if held[0] == device)
             free = problem.memory[device] - state.used[device] + leaving
-            if free >= self._whole_bytes[field.model]:
+            if free >= self._whole_bytes[field.model] and not self.rent:
                 continue
             kept = state.kept.get((device, field.model), set())
             staying = [at[p] for p in kept if p in at and (device, field.model, *p) not in mine]
@@ -232,7 +249,9 @@ class Search:
                 need = need - field.listed.parts[:, staying] @ field.memory[staying]
             if barred is None:
                 barred = np.zeros((len(field.listed.rows), len(field.devices)))
-            over = np.maximum(0.0, need - max(0, free))
+            over = np.maximum(0.0, need - squeeze * max(0, free))
+            if self.rent:
+                barred[:, place] += need * (self.rent / problem.demands[s].spec.rate_hz)
             if math.isinf(self.byte_price):
                 barred[:, place] += np.where(over > 0, np.inf, 0.0)
             else:

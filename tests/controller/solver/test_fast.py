@@ -13,7 +13,7 @@ from pamdi.controller.solver.solve import Solved, solve
 from tests.controller.plain_objective import plain_objective
 from tests.controller.random_fleets import random_fleet
 
-LITTLE = Effort(starts=2, stirs=2, group=2)
+LITTLE = Effort(starts=1, stirs=1, group=2)
 
 
 def check_feasible(fleet: Fleet, solved: Solved) -> None:
@@ -43,7 +43,7 @@ def check_feasible(fleet: Fleet, solved: Solved) -> None:
 
 def test_plans_of_random_fleets_are_feasible_and_cost_what_they_say() -> None:
     planned = 0
-    for seed in range(40):
+    for seed in range(30):
         fleet = random_fleet(seed, 2 + seed % 5, 1 + seed % 4, 2 + seed % 5, tight=seed % 2 == 1)
         try:
             solved = solve(fleet, effort=LITTLE)
@@ -51,7 +51,7 @@ def test_plans_of_random_fleets_are_feasible_and_cost_what_they_say() -> None:
             continue
         planned += 1
         check_feasible(fleet, solved)
-    assert planned > 20
+    assert planned > 15
 
 
 def test_fast_is_within_one_per_cent_of_exact() -> None:
