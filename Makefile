@@ -21,7 +21,8 @@ PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench engines-exact chaos fuzz docs device-tests mosquitto install-service clean
+.PHONY: demo test check bench bench-allocation exhaustive engines-exact tensorrt-proof chaos fuzz docs device-tests \
+  mosquitto install-service clean
 
 $(VENV)/ready: setup.py pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later that can make a venv (apt install python3-venv)"; exit 1; }
@@ -65,6 +66,13 @@ bench: $(VENV)/ready mosquitto
 engines-exact: $(VENV)/ready
 	$(BIN)/python -m benchmarks.engines_exact
 	$(BIN)/python -m benchmarks.engines_memory
+
+# Minutes: the solver beside exact, on large fleets, and every plan there is on a hundred small ones.
+bench-allocation: $(VENV)/ready
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.allocation --largest
+
+exhaustive: $(VENV)/ready
+	PAMDI_EXHAUSTIVE=1 $(BIN)/python -m pytest -q -s tests/controller/solver/test_exact.py
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

@@ -14,7 +14,7 @@ from pamdi.core.errors import PamdiError
 
 COMMANDS = (
     "demo", "status", "doctor", "submit", "cancel", "fleet_commands", "daemon", "controller", "engines", "calibrate",
-    "simulate",
+    "allocate", "simulate",
 )  # fmt: skip
 
 

@@ -1,27 +1,24 @@
-"""The first allocation: who holds what, the usual routes, and what they cost.
+"""The live allocation: who holds what, the usual routes, and what they cost.
 
-A sound, deterministic heuristic that respects memory, links and priority; the solver that is held to a bound is
-another part's. ``residents`` decides the memory, ``routes`` the ways, ``objective`` says what both are worth.
+A sound, deterministic heuristic that respects memory, links and priority: ``residents`` decides the memory, ``routes``
+the ways, ``objective`` says what both are worth. With ``solver = "fast"`` the solver says where each model is best held
+once, before the rounds of ``residents`` add the copies that the loss of a device needs, and looks for better routes
+over what is held; what it finds is taken only when it costs less.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
 
 from pamdi.controller.fleet import Fleet, Unit
+from pamdi.controller.infeasible import Infeasible
 from pamdi.controller.objective import evaluate
 from pamdi.controller.residents import Stock, choose
-from pamdi.controller.routes import ar_mdi_routes, shortest_routes
+from pamdi.controller.routes import ar_mdi_routes, shortest_routes, with_latencies
+from pamdi.controller.solver.live import better_routes, primary
 from pamdi.core.allocation import Plan, Resident
-from pamdi.core.errors import PamdiError
 
-SOLVER = "first"
-
-
-class Infeasible(PamdiError):
-    """Some sources cannot be served: ``refused[source]`` says which memory is missing, and how much of it."""
-
-    def __init__(self, refused: Mapping[str, str]) -> None:
-        self.refused = dict(refused)
-        super().__init__("; ".join(f"source {id}: {why}" for id, why in sorted(refused.items())))
+SOLVERS = ("first", "fast")
+GAIN_MIN = 0.01  # other residents only for at least this share of the objective
+ROUTED = ("local", "ar-mdi", "ddi")  # policies that have their own idea of who holds what and of the way
 
 
 class Outcome(NamedTuple):
@@ -39,9 +36,12 @@ def allocate(
     drained: FrozenSet[str] = frozenset(),
     policy: str = "pa-mdi",
     residents: str = "plan",
+    solver: str = "first",
 ) -> Plan:
     """Who holds what and the usual routes, for all sources. Raises Infeasible when one cannot be served."""
-    outcome = allocate_what_fits(fleet, previous=previous, drained=drained, policy=policy, residents=residents)
+    outcome = allocate_what_fits(
+        fleet, previous=previous, drained=drained, policy=policy, residents=residents, solver=solver
+    )
     if outcome.refused:
         raise Infeasible(outcome.refused)
     return outcome.plan
@@ -56,30 +56,66 @@ def allocate_what_fits(
     unable: Optional[Mapping[str, FrozenSet[Unit]]] = None,
     policy: str = "pa-mdi",
     residents: str = "plan",
+    solver: str = "first",
 ) -> Outcome:
     """Like :func:`allocate`, but less urgent sources that do not fit are left out, with the reason.
 
     ``previous``: its residents stay where they can. ``drained`` devices get nothing; ``frozen`` ones (suspect) get
-    nothing new; ``unable[device]``: units that it cannot load.
+    nothing new; ``unable[device]``: units that it cannot load. ``solver``: one of ``SOLVERS``.
     """
+    ours = _plan(fleet, previous, drained, frozen, unable, policy, residents, {}, solver)
+    if solver == "first" or policy in ROUTED or residents == "all":
+        return ours
+    open_to = _open_to(fleet, drained | frozen, unable or {})
+    best = primary(_only(fleet, frozenset(ours.plan.routes)), open_to)
+    if not best:
+        return ours
+    theirs = _plan(fleet, previous, drained, frozen, unable, policy, residents, best, solver)
+    cheaper = theirs.plan.objective < (1 - GAIN_MIN) * ours.plan.objective
+    return theirs if cheaper and theirs.refused == ours.refused else ours
+
+
+def _plan(
+    fleet: Fleet,
+    previous: Optional[Plan],
+    drained: FrozenSet[str],
+    frozen: FrozenSet[str],
+    unable: Optional[Mapping[str, FrozenSet[Unit]]],
+    policy: str,
+    residents: str,
+    best: Mapping[str, FrozenSet[Unit]],
+    solver: str,
+) -> Outcome:
     before = units_of(previous) if previous is not None else {}
     if policy == "ar-mdi":
         before = _with_chain(fleet, before, drained | frozen)
-    stock = choose(fleet, before, drained, frozen, unable, policy, residents)
+    stock = choose(fleet, before, drained, frozen, unable, policy, residents, best)
     refused, served = dict(stock.refused), _without(fleet, stock)
     routes = ar_mdi_routes(served, stock.holds) if policy == "ar-mdi" else shortest_routes(served, stock.holds)
     for source in served.source:
         if source.id not in routes:
             refused[source.id] = f"no way from {source.device} through its model and back: declare the missing [[link]]"
     served = _only(served, frozenset(routes))
+    if solver == "fast" and policy not in ROUTED:
+        routes = with_latencies(served, better_routes(served, stock.holds, routes))
     objective = evaluate(served, routes).objective
-    plan = Plan(SOLVER, objective, None, routes, _residents(fleet, stock.holds))
+    plan = Plan(solver, objective, None, routes, _residents(fleet, stock.holds))
     return Outcome(plan, refused, stock.remarks)
 
 
 def units_of(plan: Plan) -> Dict[str, FrozenSet[Unit]]:
     return {
         id: frozenset((r.model, u) for r in held for u in range(r.first, r.stop)) for id, held in plan.residents.items()
+    }
+
+
+def _open_to(fleet: Fleet, closed: FrozenSet[str], unable: Mapping[str, FrozenSet[Unit]]) -> Dict[str, FrozenSet[Unit]]:
+    """What each device may be given."""
+    units = [(model.id, u, model.seconds) for model in fleet.model for u in range(len(model.memory))]
+    return {
+        device.id: frozenset((m, u) for m, u, seconds in units if device.type in seconds) - unable.get(device.id, set())
+        for device in fleet.device
+        if device.id not in closed
     }
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.toml_file import read_toml
+from pamdi.controller.allocation import SOLVERS
 from pamdi.controller.fleet import (
     LinkEntry,
     MeshEntry,
@@ -42,6 +43,7 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: str = "/var/lib/pamdi"
     policy: str = "pa-mdi"
     residents: str = "plan"
+    solver: str = "fast"  # "first": the plain heuristic alone
     settle_s: float = 0.5
     gone_after_s: float = 10.0
     load_s_max: float = 600.0
@@ -81,6 +83,7 @@ def read_config(path: Path) -> Tuple[ControllerConfig, Wanted]:
         default_link=default,
         policy=config.policy,
         residents=config.residents,
+        solver=config.solver,
         settle_s=config.settle_s,
         gone_after_s=config.gone_after_s,
         load_s_max=config.load_s_max,
@@ -96,6 +99,8 @@ def _check(config: ControllerConfig, where: str) -> None:
         raise ConfigError(f"{where}: {error}") from error
     if config.residents not in RESIDENTS:
         raise ConfigError(f"{where}: residents = {config.residents!r}: one of {', '.join(RESIDENTS)}")
+    if config.solver not in SOLVERS:
+        raise ConfigError(f"{where}: solver = {config.solver!r}: one of {', '.join(SOLVERS)}")
     for name in ("settle_s", "gone_after_s", "default_rate_bytes_per_s", "default_delay_s"):
         if not 0 <= getattr(config, name) < float("inf"):
             raise ConfigError(f"{where}: {name} is {getattr(config, name)}: it must be 0 or more, and finite")

@@ -5,7 +5,7 @@ fewest links, among equals the one whose list of device ids comes first in lexic
 Nothing is spread out in advance, because a mesh of 1,000 devices has a million links.
 """
 
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 from pamdi.controller.fleet import Fleet, LinkEntry, MeshEntry
 
@@ -27,7 +27,7 @@ class Link(NamedTuple):
 class Network:
     def __init__(self, fleet: Fleet) -> None:
         self._ids = sorted(device.id for device in fleet.device)
-        known = frozenset(self._ids)
+        known = self._known = frozenset(self._ids)
         self._own: Dict[Tuple[str, str], LinkEntry] = {}
         for link in fleet.link:
             self._own[link.from_, link.to] = link
@@ -36,8 +36,17 @@ class Network:
         self._meshes: List[Tuple[FrozenSet[str], MeshEntry]] = [
             (known if isinstance(mesh.devices, str) else known & frozenset(mesh.devices), mesh) for mesh in fleet.mesh
         ]
+        self._reached: Dict[str, Set[str]] = {}
+        self._reaching: Dict[str, Set[str]] = {}
+        for a, b in self._own:
+            self._reached.setdefault(a, set()).add(b)
+            self._reaching.setdefault(b, set()).add(a)
+        self._everyone = any(isinstance(mesh.devices, str) for mesh in fleet.mesh)
         self._links: Dict[Tuple[str, str], Optional[Link]] = {}
         self._paths: Dict[Tuple[str, str], Optional[Path]] = {}
+        self._beside: Dict[str, List[str]] = {}
+        self._out: Dict[str, FrozenSet[str]] = {}
+        self._into: Dict[str, FrozenSet[str]] = {}
 
     def link(self, a: str, b: str) -> Optional[Link]:
         """The direct link from ``a`` to ``b``, if there is one."""
@@ -51,10 +60,42 @@ class Network:
             self._paths[a, b] = self._walk(a, b)
         return self._paths[a, b]
 
+    def short_path(self, a: str, b: str) -> Optional[Path]:
+        """The path, if it takes at most two links: soon found, which a longer one is not."""
+        direct = self.link(a, b)
+        if direct is not None or a == b:
+            return () if direct is None else (direct,)
+        between = self._beside_set(a) & self.before(b)
+        if not between:
+            return None
+        first, last = self.link(a, min(between)), self.link(min(between), b)
+        return None if first is None or last is None else (first, last)
+
     def neighbours(self, id: str) -> List[Link]:
         """The direct links that leave ``id``, by id of who is reached."""
-        links = (self.link(id, other) for other in self._ids)
+        links = (self.link(id, other) for other in self.beside(id))
         return [link for link in links if link is not None]
+
+    def beside(self, id: str) -> List[str]:
+        """The devices that a direct link from ``id`` reaches, in order."""
+        if id not in self._beside:
+            self._beside[id] = sorted(self._beside_set(id))
+        return self._beside[id]
+
+    def _beside_set(self, id: str) -> FrozenSet[str]:
+        return self._around(id, self._reached, self._out)
+
+    def before(self, id: str) -> FrozenSet[str]:
+        """The devices that have a direct link to ``id``."""
+        return self._around(id, self._reaching, self._into)
+
+    def _around(self, id: str, own: Dict[str, Set[str]], known: Dict[str, FrozenSet[str]]) -> FrozenSet[str]:
+        if id not in known:
+            found = self._known
+            if not self._everyone:
+                found &= own.get(id, set()).union(*(m for m, _ in self._meshes if id in m))
+            known[id] = found - {id}
+        return known[id]
 
     def _find(self, a: str, b: str) -> Optional[Link]:
         if a == b:
@@ -71,6 +112,9 @@ class Network:
         direct = self.link(a, b)
         if a == b or direct is not None:
             return () if direct is None else (direct,)
+        short = self.short_path(a, b)
+        if short is not None:
+            return short
         # Layers from ``a``; each device is reached first by the lexicographically first of its shortest lists,
         # because a layer is kept in the order of those lists and its members' neighbours in the order of ids.
         reached, layer = {a: ()}, [a]  # type: Dict[str, Path], List[str]

@@ -12,9 +12,9 @@ only. For flows i with rate lambda_i, class p_i (1 = most urgent), job time S_i,
 """
 
 import math
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from pamdi.controller.fleet import Fleet
+from pamdi.controller.fleet import DeviceEntry, Fleet, ModelEntry
 from pamdi.controller.network import Network, Server
 from pamdi.core.allocation import Route, SourceSpec
 
@@ -43,6 +43,11 @@ class Cost(NamedTuple):
     route_s: Dict[str, Tuple[float, ...]]
 
 
+class _Known(NamedTuple):
+    devices: Dict[str, DeviceEntry]
+    models: Dict[str, ModelEntry]
+
+
 class _Way(NamedTuple):
     """A route as the formulas see it."""
 
@@ -54,15 +59,24 @@ class _Way(NamedTuple):
 def classes(sources: Sequence[SourceSpec]) -> Dict[str, int]:
     """Each source's class, from 1; gamma * alpha equal to 12 significant digits is one class."""
     levels = sorted({_level(source) for source in sources}, reverse=True)
-    return {source.id: levels.index(_level(source)) + 1 for source in sources}
+    rank = {level: n for n, level in enumerate(levels, start=1)}
+    return {source.id: rank[_level(source)] for source in sources}
 
 
-def evaluate(fleet: Fleet, routes: Mapping[str, Sequence[Route]]) -> Cost:
-    """The cost of ``routes`` (by source, fractions summing to 1). A source without routes makes J infinite."""
-    network, klass = Network(fleet), classes(fleet.source)
+def piece_seconds(model: ModelEntry, kind: str, first: int, stop: int) -> float:
+    """Seconds of units [first, stop) in one piece on a device of type ``kind``, without its overhead."""
+    return math.fsum(model.seconds[kind][first:stop])
+
+
+def evaluate(fleet: Fleet, routes: Mapping[str, Sequence[Route]], network: Optional[Network] = None) -> Cost:
+    """The cost of ``routes`` (by source, fractions summing to 1). A source without routes makes J infinite.
+
+    ``network``: the fleet's, where the caller has one that already knows its paths."""
+    network, klass = Network(fleet) if network is None else network, classes(fleet.source)
+    known = _Known({d.id: d for d in fleet.device}, {m.id: m for m in fleet.model})
     ways = {
         source.id: [
-            _way(fleet, network, source, route, source.rate_hz * route.fraction, klass[source.id])
+            _way(known, network, source, route, source.rate_hz * route.fraction, klass[source.id])
             for route in routes.get(source.id, ())
         ]
         for source in fleet.source
@@ -88,7 +102,8 @@ def evaluate(fleet: Fleet, routes: Mapping[str, Sequence[Route]]) -> Cost:
 
 def idle_s(fleet: Fleet, source: SourceSpec, route: Route) -> float:
     """Seconds of ``route`` when nobody else is there: what its jobs and delays add up to."""
-    way = _way(fleet, Network(fleet), source, route, 0.0, 1)
+    known = _Known({d.id: d for d in fleet.device}, {m.id: m for m in fleet.model})
+    way = _way(known, Network(fleet), source, route, 0.0, 1)
     return math.fsum((way.delay_s, *(job.total_s for job in way.jobs)))
 
 
@@ -96,17 +111,16 @@ def _level(source: SourceSpec) -> float:
     return float(f"{source.gamma * source.alpha:.11e}")
 
 
-def _way(fleet: Fleet, network: Network, source: SourceSpec, route: Route, rate_hz: float, klass: int) -> _Way:
+def _way(known: _Known, network: Network, source: SourceSpec, route: Route, rate_hz: float, klass: int) -> _Way:
     """The jobs of one route, in order: the input's transfer, runs and transfers, the output's transfer."""
-    devices = {device.id: device for device in fleet.device}
-    model = next(model for model in fleet.model if model.id == source.model)
+    devices, model = known.devices, known.models[source.model]
     way = _Way([], 0.0, 1.0)
     at, carried, crossed = source.device, model.bytes[0], set()
     runs: List[Tuple[str, List[float]]] = []
     legs: List[Tuple[str, str, int]] = []
     for visit in route.visits:
         board = devices[visit.device]
-        piece = math.fsum(model.seconds[board.type][visit.first : visit.stop]) + board.overhead_s
+        piece = piece_seconds(model, board.type, visit.first, visit.stop) + board.overhead_s
         if runs and runs[-1][0] == visit.device:
             runs[-1][1].append(piece)
         else:
@@ -128,7 +142,7 @@ def _way(fleet: Fleet, network: Network, source: SourceSpec, route: Route, rate_
             if (link.a, link.b) not in crossed:
                 crossed.add((link.a, link.b))
                 success *= 1 - link.fail_probability
-    for id in {source.device, *(device for device, _ in runs)}:
+    for id in sorted({source.device, *(device for device, _ in runs)}):  # in order: the same digits every time
         success *= 1 - devices[id].fail_probability
     return _Way(way.jobs, delay_s, success)
 

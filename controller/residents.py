@@ -50,6 +50,7 @@ class Shelves:
         self._unable = unable
         self._copies: Dict[Unit, int] = {}
         self.remarks: List[str] = []
+        self.primary: Mapping[str, FrozenSet[Unit]] = {}
 
     def bytes_of(self, unit: Unit) -> int:
         return self.models[unit[0]].memory[unit[1]]
@@ -113,10 +114,13 @@ def choose(
     unable: Optional[Mapping[str, FrozenSet[Unit]]] = None,
     policy: str = "pa-mdi",
     residents: str = "plan",
+    primary: Optional[Mapping[str, FrozenSet[Unit]]] = None,
 ) -> Stock:
-    """Policy ``local`` needs each source's model on its own device; ``residents = "all"`` (and policy ``ddi``, which
-    never moves a work that has begun) needs every unit on every device."""
+    """``primary``: where a unit that nobody holds yet goes first. Policy ``local`` needs each source's model on its own
+    device; ``residents = "all"`` (and policy ``ddi``, which never moves a work that has begun) needs every unit on
+    every device."""
     shelves = Shelves(fleet, drained, frozen, unable or {})
+    shelves.primary = primary or {}
     ordered = by_urgency(fleet.source)
     for source in ordered:
         for unit in _units(shelves, source):
@@ -194,9 +198,7 @@ def _place(
     open_ids = [id for id in places if shelves.open_to(id, unit)]
     free = [id for id in open_ids if shelves.fits(id, unit)]
     if free:
-        shelves.hold(
-            min(free, key=lambda id: (unit not in previous.get(id, ()), *_after(shelves, id, unit, head))), unit
-        )
+        shelves.hold(min(free, key=lambda id: _first(shelves, id, unit, previous, head)), unit)
         return True
     for keep, below in ((2, float("inf")), (1, float("inf")), (0, shelves.urgency[unit])):
         rooms = {id: shelves.room_for(id, unit, keep, below) for id in open_ids}
@@ -206,6 +208,14 @@ def _place(
             shelves.take(id, unit, made[id])
             return True
     return False
+
+
+def _first(
+    shelves: Shelves, id: str, unit: Unit, previous: Mapping[str, FrozenSet[Unit]], head: str
+) -> Tuple[bool, bool, bool, int, str]:
+    """Where it was, else where the solver would have it, else where it goes best."""
+    wanted = unit not in previous.get(id, ()), unit not in shelves.primary.get(id, ())
+    return (*wanted, *_after(shelves, id, unit, head))
 
 
 def _after(shelves: Shelves, id: str, unit: Unit, head: str) -> Tuple[bool, int, str]:

@@ -218,6 +218,7 @@ class Rollout:
             unable={id: self.devices[id].unable() | self._not_in_store(id) for id in reachable},
             policy=self.wanted.policy,
             residents=self.wanted.residents,
+            solver=self.wanted.solver,
         )
 
     def _held(self, id: str) -> Tuple[Resident, ...]:

@@ -23,6 +23,7 @@ class Wanted(NamedTuple):
     gone_after_s: float = 10.0
     load_s_max: float = 600.0
     retry_after_s: float = 60.0
+    solver: str = "fast"
 
     def fleet(self, devices: Sequence[DeviceEntry]) -> Fleet:
         """The problem to solve with these devices."""

@@ -1,0 +1,269 @@
+"""``fast``: a very good fractional plan in seconds, for fleets of any size.
+
+1. *Place*: sources in order of class, each by the cheapest route through what those before it have left over.
+2. *Settle*: every source in turn leaves and comes back (``whole``), until nobody would.
+3. *Split*: flows are shared out between routes (``share``), in turn with a search of wider surroundings.
+4. *Stir*: sources that meet at a server are placed anew together, in an order drawn from a seeded stream.
+
+Where memory is short it has a price per byte too many, which rises until nothing is too much; that is begun again from
+several first prices, and the best outcome is kept. How long each phase goes on is a matter of counts, never of the
+clock: the same input gives the same plan. ``seconds`` is a far limit only.
+"""
+
+import math
+import random
+import time
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from pamdi.controller.residents import choose
+from pamdi.controller.solver.exact import exact, routes_of
+from pamdi.controller.solver.grid import grid_of
+from pamdi.controller.solver.problem import Problem
+from pamdi.controller.solver.search import Search
+from pamdi.controller.solver.state import Mix
+
+SECONDS = 600.0
+EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
+SIZES = (24, 32)  # devices around a source: first look, second
+SETTLED = 1e-4  # a sweep that gains less than this share is the last of its phase
+SETTLED_ROUGHLY = 3e-2  # the same before the last look around
+EAGER_SWEEPS, EAGER_SOURCES_MIN = 3, 20
+SWEEPS_MAX = 30
+PRICES = (0.05, 1.0, 20.0)  # first price of a byte, by what the average byte of a plan costs
+PRICE_RISES = 40
+RENTS = (0.0, 0.03, 0.2, 1.0)  # of a byte while sources are placed anew, by the same
+TIGHT_STIRS = 3
+STARTS_MAX = 12
+STIRRED_MAX = 2  # of the starts, the best
+PACKED_MAX = 60  # devices
+SHORT_ROUTES, SHORT_PAIRS, SHORT_NODES = 3000, 8_000_000, 3000  # of a branch and bound cut short
+
+
+class Effort(NamedTuple):
+    """``starts``: for tight memory; ``stirs``: groups placed anew per source; ``group``: sources in one at most."""
+
+    starts: int
+    stirs: int
+    group: int
+    sizes: Tuple[int, ...] = SIZES
+    sweeps: int = SWEEPS_MAX
+
+
+def effort_for(sources: int) -> Effort:
+    if sources <= 12:
+        return Effort(STARTS_MAX, 10, 3)
+    if sources <= 60:
+        return Effort(4, 10, 4)
+    if sources <= 500:
+        return Effort(2, 1, 4)
+    return Effort(1, 0, 4, (24,), 4)
+
+
+class Progress(NamedTuple):
+    """J when ``seconds`` had gone by; infinite while a server is full or memory is short."""
+
+    seconds: float
+    objective: float
+    phase: str
+
+
+class Fast:
+    """One run. ``trace`` keeps what was reached when; it decides nothing."""
+
+    def __init__(
+        self, problem: Problem, effort: Optional[Effort] = None, seconds: float = SECONDS,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:  # fmt: skip
+        self.problem = problem
+        self.effort = effort if effort is not None else effort_for(len(problem.demands))
+        self._clock, self._began, self._until = clock, clock(), seconds
+        self.trace: List[Progress] = []
+        self._proven = False  # whether the best integral plan is among the starts
+        self.grid = grid_of(problem)
+        self.order = list(range(len(problem.demands)))
+
+    def run(self, starts: Sequence[Sequence[Mix]] = ()) -> Optional[List[Mix]]:
+        """The best mixes found, by source; None when no plan was found that memory allows. ``starts``: plans to begin
+        from, beside our own."""
+        found = self._searches(starts)
+        for search in found:
+            self._improve(search)
+        found.sort(key=self._value)
+        for search in found[:STIRRED_MAX]:
+            self._stir(search)
+            self._sweep(search, search.share_or_move, "split", SETTLED)
+        return list(min(found, key=self._value).state.mixes) if found else None
+
+    def late(self) -> bool:
+        return self._clock() - self._began > self._until
+
+    # -- starts ----------------------------------------------------------------------------------------------------
+
+    def _searches(self, starts: Sequence[Sequence[Mix]]) -> List[Search]:
+        found: List[Search] = []
+        for mixes in starts:
+            search = self._search()
+            for s, mix in enumerate(mixes):
+                search.state.put(s, mix)
+            found.append(search)
+        self._proven, enumerated = self._enumerated()
+        found.extend(enumerated)
+        found.extend(self._packed())
+        plain = self._search()
+        loose = self._place(plain)
+        if loose:
+            found.append(plain)
+        if not loose or self._short(plain):
+            for start in range(1 if self._proven else self.effort.starts):
+                search = self._search()
+                if self._place_dearly(search, start):
+                    found.append(search)
+        return found
+
+    def _packed(self) -> List[Search]:
+        """What the rounds of ``residents`` put into memory, one unit apiece, as a start: it packs best."""
+        problem = self.problem
+        if len(problem.ids) > PACKED_MAX:
+            return []
+        stock = choose(problem.fleet, {})
+        if stock.refused:
+            return []
+        models = {model.id: m for m, model in enumerate(problem.models)}
+        holds = {problem.number[id]: {(models[m], u) for m, u in units} for id, units in stock.holds.items()}
+        inner = Search(problem, EDGE_FIRST, self.effort.sizes[0], holds, memory=False)
+        if [s for s in self.order if not inner.insert(s)]:
+            return []
+        search = self._search()
+        for s, mix in enumerate(inner.state.mixes):
+            search.state.put(s, mix)
+        return [search]
+
+    def _enumerated(self) -> Tuple[bool, List[Search]]:
+        """Where the fleet is small enough to list every route: the best plan that a short branch and bound finds."""
+        problem = self.problem
+        counts = [routes_of(problem, s) for s in self.order]
+        pairs = sum(a * b for n, a in enumerate(counts) for b in counts[n + 1 :])
+        few = max(counts, default=0) <= SHORT_ROUTES and pairs <= SHORT_PAIRS
+        best = exact(problem, SHORT_NODES, stop_at_limit=True) if few else None
+        if best is None or not best.columns:
+            return False, []
+        search = self._search()
+        for s, column in enumerate(best.columns):
+            search.state.put(s, ((column, 1.0),))
+        return best.proven, [search]
+
+    def _search(self) -> Search:
+        return Search(self.problem, EDGE_FIRST, self.effort.sizes[0], grid=self.grid)
+
+    def _place(self, search: Search) -> bool:
+        missed = [s for s in self.order if not search.insert(s)]
+        self._note(search, "place")
+        return not missed
+
+    def _short(self, search: Search) -> bool:
+        """Whether memory had a say: some device could not take one more of the largest models."""
+        state, problem = search.state, self.problem
+        used = {problem.demands[s].model for s in self.order}
+        largest = max((sum(problem.models[m].memory) for m in used), default=0)
+        touched = {d for s in self.order for d in search.field(s).devices} if len(self.order) <= 60 else set()
+        return any(problem.memory[d] - state.used[d] < largest for d in touched)
+
+    def _place_dearly(self, search: Search, start: int) -> bool:
+        """Place with a price per byte too many, raised until nothing is. The first start keeps the order of class."""
+        rng = random.Random(start)
+        order = list(self.order)
+        if start:
+            rng.shuffle(order)
+        search.byte_price = 0.0
+        for s in order:
+            search.insert(s)
+        nbytes = max(1, sum(search.state.used))
+        search.byte_price = PRICES[start % len(PRICES)] * abs(search.state.objective()) / nbytes
+        for _ in range(PRICE_RISES):
+            for s in order:
+                search.whole(s)
+            if not search.state.excess():
+                break
+            search.byte_price *= 1.6
+            if len(order) <= 60:
+                search.anew(rng.sample(order, min(len(order), 2)))
+        search.byte_price = math.inf
+        return not search.state.excess() and all(search.state.mixes[s] for s in order)
+
+    # -- improvement -----------------------------------------------------------------------------------------------
+
+    def _improve(self, search: Search) -> None:
+        self._sweep(search, search.whole, "settle", SETTLED_ROUGHLY)
+        if not self._proven and self._short(search):  # before shared routes fill what memory there is
+            self._stir(search)
+        last = len(self.effort.sizes) - 1
+        for n, size in enumerate(self.effort.sizes):
+            if n and self._grows(search, size):
+                self._sweep(search, search.whole, "settle", SETTLED_ROUGHLY)
+            search.state.reset_edge(EDGE_LAST if not search.state.full() else EDGE_FIRST)
+            self._sweep(search, search.share, "split", SETTLED if n == last else SETTLED_ROUGHLY)
+        search.state.reset_edge(EDGE_LAST if not search.state.full() else EDGE_FIRST)
+
+    def _grows(self, search: Search, size: int) -> bool:
+        """Look around again, wider; False when everybody sees everything already."""
+        if len(self.problem.ids) <= search.size:
+            return False
+        search.look_around(size)
+        return True
+
+    def _sweep(self, search: Search, move: Callable[[int], float], phase: str, settled: float) -> None:
+        """Everybody in turn; then again those that gained most, who mostly gain again, among the routes they have."""
+        for _ in range(self.effort.sweeps):
+            gains = {s: move(s) for s in self.order if not self.late()}
+            total = sum(gains.values())
+            for _ in range(EAGER_SWEEPS if len(gains) > EAGER_SOURCES_MIN else 0):
+                middling = sum(gains.values()) / len(gains)
+                again = search.rebalance if phase == "split" else move
+                gains = {s: again(s) for s, gain in gains.items() if gain > middling and not self.late()}
+                total += sum(gains.values())
+                if not gains:
+                    break
+            self._note(search, phase)
+            if total <= settled * abs(search.state.objective()) or self.late():
+                return
+
+    def _stir(self, search: Search) -> None:
+        rng = random.Random(0)
+        count = len(self.order)
+        if count < 2:
+            return
+        short, noise = self._short(search), np.random.default_rng(0)
+        byte = abs(search.state.objective()) / max(1, sum(search.state.used))
+        for _ in range(self.effort.stirs * count * (TIGHT_STIRS if short and not self._proven else 1)):
+            if self.late():
+                return
+            group = self._group(search, rng)
+            rng.shuffle(group)
+            rent, shake = (rng.choice(RENTS) * byte, noise) if short and rng.random() < 0.7 else (0.0, None)
+            if search.anew(group, rent, shake) > 0:
+                for s in group:
+                    search.share(s)
+        self._note(search, "stir")
+
+    def _group(self, search: Search, rng: random.Random) -> List[int]:
+        """A source, and some of those that it meets."""
+        s = rng.choice(self.order)
+        state = search.state
+        servers = [server for column, _ in state.mixes[s] for server, _ in column.uses]
+        met = sorted({other for server in servers for other in state.flows.get(server, ()) if other != s})
+        more = met if len(met) >= 1 else [other for other in self.order if other != s]
+        return [s, *rng.sample(more, min(len(more), rng.randint(1, self.effort.group - 1)))]
+
+    # -- what came of it -------------------------------------------------------------------------------------------
+
+    def _value(self, search: Search) -> float:
+        """J, or more than any J where a server is full."""
+        return search.state.objective() * (1e6 if search.state.full() else 1.0)
+
+    def _note(self, search: Search, phase: str) -> None:
+        state = search.state
+        whole = all(state.mixes) and not state.full() and not (search.tight and state.excess())
+        objective = state.objective() if whole else math.inf
+        self.trace.append(Progress(self._clock() - self._began, objective, phase))

@@ -1,0 +1,81 @@
+"""What the live controller asks of the solver, in the milliseconds of its tick: single units, one route per source.
+
+``primary``: where the models would best be held, if each had to be held once; the rounds of ``residents`` begin with
+that. ``better_routes``: the usual ways over what is held, never worse than those of ``routes``.
+"""
+
+from typing import Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
+
+from pamdi.controller.fleet import Fleet, Unit
+from pamdi.controller.objective import evaluate
+from pamdi.controller.solver.problem import Problem
+from pamdi.controller.solver.search import Allowed, Search
+from pamdi.controller.solver.solve import mixes_of
+from pamdi.core.allocation import Route
+
+EDGE = 0.02
+SIZE = 16  # devices around a source
+SWEEPS_MAX = 4
+WORK_MAX = 400  # devices times sources; a larger fleet keeps to the first routes within a tick
+
+Routes = Dict[str, Tuple[Route, ...]]
+
+
+def in_time(fleet: Fleet) -> bool:
+    """Whether the fleet is small enough to be searched within a tick."""
+    return 0 < len(fleet.device) * len(fleet.source) <= WORK_MAX
+
+
+def better_routes(fleet: Fleet, holds: Mapping[str, FrozenSet[Unit]], first: Routes) -> Routes:
+    """Routes for the sources of ``first``, which all have one: ``first`` itself unless others cost less."""
+    if not in_time(fleet):
+        return first
+    problem = Problem(fleet)
+    search = Search(problem, EDGE, SIZE, _numbers(problem, holds), memory=False)
+    for s, mix in enumerate(mixes_of(problem, first)):
+        if not mix:
+            return first
+        search.state.put(s, mix)
+    _settle(search)
+    routes: Routes = {
+        problem.demands[s].spec.id: (problem.route(mix[0][0], 1.0),) for s, mix in enumerate(search.state.mixes)
+    }
+    better = evaluate(fleet, routes, problem.network).objective < evaluate(fleet, first, problem.network).objective
+    return routes if better else first
+
+
+def primary(fleet: Fleet, open_to: Mapping[str, FrozenSet[Unit]]) -> Dict[str, FrozenSet[Unit]]:
+    """By device the units it would hold, were every model held where its sources' routes want it. ``open_to[device]``:
+    what it may be given. Empty when the search finds no room for all."""
+    if not in_time(fleet):
+        return {}
+    problem = Problem(fleet)
+    search = Search(problem, EDGE, SIZE, _numbers(problem, open_to))
+    order = list(range(len(problem.demands)))
+    if [s for s in order if not search.insert(s)]:
+        return {}
+    _settle(search)
+    found: Dict[str, Set[Unit]] = {}
+    for device, model, first, _ in (held for held, users in search.state.users.items() if users):
+        found.setdefault(problem.ids[device], set()).add((problem.models[model].id, first))
+    return {id: frozenset(units) for id, units in found.items()}
+
+
+def _settle(search: Search) -> None:
+    for _ in range(SWEEPS_MAX):
+        gains: List[float] = [search.whole(s) for s in range(len(search.problem.demands))]
+        if not any(gains):
+            return
+
+
+def _numbers(problem: Problem, units: Mapping[str, FrozenSet[Unit]]) -> Allowed:
+    models = {model.id: m for m, model in enumerate(problem.models)}
+    return {
+        problem.number[id]: {(models[model], u) for model, u in _known(held, models)}
+        for id, held in units.items()
+        if id in problem.number
+    }
+
+
+def _known(held: FrozenSet[Unit], models: Mapping[str, int]) -> Sequence[Unit]:
+    return [unit for unit in sorted(held) if unit[0] in models]
