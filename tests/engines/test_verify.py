@@ -9,11 +9,12 @@ import pytest
 
 from pamdi.cli.main import main
 from pamdi.core.errors import EngineError
+from pamdi.engines import verify
 from pamdi.engines.digits import load
 from pamdi.engines.export import OURS
 from pamdi.engines.manifest import Manifest, SegmentInfo, UnitInfo
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
-from pamdi.engines.verify import Difference, compare, covering_chain
+from pamdi.engines.verify import TOLERANCE, Difference, compare, covering_chain
 
 STORE = Path(__file__).parent / "store" / "resnet56-digits"
 NAN, INF = float("nan"), float("inf")
@@ -28,12 +29,13 @@ def outputs(*values: float) -> "dict[str, np.ndarray]":
     [
         (outputs(1.0, -2.0), outputs(1.0, -2.0), Difference(0.0, 0.0, True)),
         (outputs(NAN, INF), outputs(NAN, INF), Difference(0.0, 0.0, True)),
-        (outputs(1.0, 6.0), outputs(1.0, 4.0), Difference(2.0, 0.5, False)),
+        (outputs(1.0, 6.0), outputs(1.0, 4.0), Difference(2.0, 0.5, False, 0.5)),
+        (outputs(1.0, 8.0), outputs(2.0, 8.0), Difference(1.0, 0.5, False, 0.125)),
         (outputs(0.0), outputs(-0.0), Difference(0.0, 0.0, False)),
-        (outputs(NAN, 1.0), outputs(1.0, 1.0), Difference(INF, INF, False)),
-        (outputs(INF), outputs(-INF), Difference(INF, INF, False)),
-        (outputs(1.0), outputs(1.0, 1.0), Difference(INF, INF, False)),
-        ({}, outputs(1.0), Difference(INF, INF, False)),
+        (outputs(NAN, 1.0), outputs(1.0, 1.0), Difference(INF, INF, False, INF)),
+        (outputs(INF), outputs(-INF), Difference(INF, INF, False, INF)),
+        (outputs(1.0), outputs(1.0, 1.0), Difference(INF, INF, False, INF)),
+        ({}, outputs(1.0), Difference(INF, INF, False, INF)),
     ],
 )
 def test_only_agreement_looks_like_agreement(
@@ -94,6 +96,12 @@ def test_verify_on_real_digits_prints_one_json_document(tmp_path: Path, capsys: 
     assert main(["engines", "verify", str(STORE), "--json", "--inputs", str(tmp_path / "digits.npz")]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["runs"][0] == {
-        "optimisation": "off", "largest_absolute": 0.0, "largest_relative": 0.0, "identical": True,
+        "optimisation": "off", "largest_absolute": 0.0, "largest_relative": 0.0, "identical": True, "of_largest": 0.0,
     }  # fmt: skip
-    assert said["runs"][1]["largest_absolute"] < 1e-4
+    assert 0.0 <= said["runs"][1]["of_largest"] <= TOLERANCE
+
+
+def test_verify_fails_beyond_the_tolerance(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(verify, "TOLERANCE", -1.0)
+    assert main(["engines", "verify", str(STORE)]) == 1
+    assert "BEYOND the tolerance" in capsys.readouterr().out
