@@ -11,6 +11,6 @@ class Klass:
 
     def __call__(self, held: Held) -> float:
         urgency = held.urgency
-        if held.age_s_max is not None and self._context.now - held.born >= held.age_s_max:
+        if held.age_s_max is not None and self._context.now >= held.born + held.age_s_max:
             urgency = self._context.urgency_above(urgency)
         return self._context.policy.urgency(urgency)

@@ -36,7 +36,7 @@ class Placing:
         self._looked = (0, 0, 0)
         self.klass = Klass(context)
         self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full)
-        self.room = Room(context, self.compute, slots)
+        self.room = Room(context, self.compute, slots, peers)
         self.asking = Asking(context, peers, slots, self.compute, self.room)
 
     def seek(self, held: Held) -> None:

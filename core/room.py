@@ -3,8 +3,11 @@
 Room is counted by class. A work is cleared to send while fewer than ``works_ahead_max`` works at or above its class
 are queued or promised here, so that urgent works are held up by urgent works alone. Each resident segment keeps one
 slot for its own boundary beyond that: two full devices cannot wait for each other, because the last segment's slot
-always drains, hence the one before it, and so on. Over all classes ``queue_works_max`` bounds the queue; a more
-urgent request then takes over the least urgent promise that has not been used.
+always drains, hence the one before it, and so on. Over all classes ``queue_works_max`` bounds the queue, those slots
+apart; a more urgent request then takes over the least urgent promise that has not been used.
+
+A promise lasts until its tensor can be here, behind everything else that was promised to the same neighbour and over
+a link half as fast as it should be: one that ended sooner would let two works refuse each other for ever.
 
 Requests that find no room wait for a moment (they are *parked*), the most urgent first, then the oldest. Where too
 many wait, the least urgent is the one that is refused.
@@ -16,6 +19,7 @@ from pamdi.core.compute import Compute
 from pamdi.core.context import Context
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Backlog, ClassBacklog, Ctc, Refusal, Revoked, Rtc
+from pamdi.core.peers import Peers
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key, WorkId
 
@@ -34,10 +38,11 @@ class Reservation(NamedTuple):
 
 
 class Room:
-    def __init__(self, context: Context, compute: Compute, slots: Slots) -> None:
+    def __init__(self, context: Context, compute: Compute, slots: Slots, peers: Peers) -> None:
         self._context = context
         self._compute = compute
         self._slots = slots
+        self._peers = peers
         self._reservations: Dict[Key, Reservation] = {}
         self._parked: Dict[Key, Reservation] = {}
         self._tally = compute.tally
@@ -64,9 +69,9 @@ class Room:
             self._park(peer, rtc)
 
     def has_room(self, urgency: float, model: str, boundary: int) -> bool:
-        if self._tally.works >= self._context.limits.queue_works_max:
-            return False
-        if self._tally.at_or_above(urgency) < self._context.limits.works_ahead_max:
+        limits = self._context.limits
+        below = self._tally.works < limits.queue_works_max
+        if below and self._tally.at_or_above(urgency) < limits.works_ahead_max:
             return True
         return boundary > 0 and not self._tally.holds(model, boundary)
 
@@ -170,7 +175,9 @@ class Room:
 
     def _grant(self, peer: str, rtc: Rtc) -> None:
         now = self._context.now
-        for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s
+        coming = rtc.nbytes + sum(e.rtc.nbytes for e in self._reservations.values() if e.peer == peer)
+        transfer_s = self._peers.transfer_s(peer, coming)
+        for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s + 4 * transfer_s
         self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s)
         self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.here += 1

@@ -16,12 +16,6 @@ from pamdi.simulator.scenario import ArrivalsEntry, FaultEntry, RunEntry, Scenar
 BOUND_TO_PLACES = frozenset({"ar-mdi", "ddi", "local"})  # these wait for their device, and need it whole
 WORKS_MAX = 30
 DOWN_S_MAX = 4.0
-# Below works_ahead_max per class and one per resident segment the bound as a whole may make two devices that need each
-# other wait for ever: that is a setting nobody should choose, and no news.
-QUEUE_WORKS_MIN = 16
-# A reservation that ends before its tensor can be here lets two works refuse each other for ever (0.03 s did): the core
-# adds no time for the transfer, so what is drawn leaves enough.
-RESERVATION_S_MIN = 0.5
 
 
 def random_scenario(seed: int) -> Scenario:
@@ -110,10 +104,10 @@ def _limits(drawn: random.Random) -> Limits:
         return Limits()
     return Limits(
         works_ahead_max=drawn.choice([1, 2, 3]),
-        queue_works_max=drawn.choice([QUEUE_WORKS_MIN, 64]),
+        queue_works_max=drawn.choice([2, 16, 64]),
         asks_max=drawn.choice([1, 2, 4]),
         outputs_max=drawn.choice([1, 4]),
-        reservation_s=drawn.choice([RESERVATION_S_MIN, 1.0]),
+        reservation_s=drawn.choice([0.03, 0.5, 1.0]),
         parked_max=drawn.choice([1, 64]),
         parked_s=drawn.choice([0.05, 0.5]),
         ask_s=drawn.choice([0.1, 1.0]),

@@ -31,8 +31,9 @@ class Invariants:
     def after_event(self, id: str) -> None:
         device, limits = self._world.devices[id], self._world.settings.limits
         queued = device.placing.compute.queued()
-        # Beyond what is granted: what this device had asked others for and took back when it was idle.
-        assert len(queued) <= limits.queue_works_max + limits.asks_max, f"{id} queues {len(queued)} works"
+        # Beyond the bound: a slot per segment, and what this device had asked others for and took back when idle.
+        bound = limits.queue_works_max + limits.asks_max + len(device.slots.state().segments)
+        assert len(queued) <= bound, f"{id} queues {len(queued)} works"
         assert device.placing.room.waiting() <= limits.parked_max
         assert device.holdings.kept_bytes <= limits.backup_bytes_max
         kept = [held for held in device.holdings.all() if held.place in ("backup", "answering")]

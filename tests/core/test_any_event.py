@@ -231,7 +231,8 @@ class AnyEvent(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         placing, holdings = self.device.placing, self.device.holdings
-        assert len(placing.compute) <= LIMITS.queue_works_max + LIMITS.asks_max
+        slots = len(self.device.slots.state().segments)
+        assert len(placing.compute) <= LIMITS.queue_works_max + LIMITS.asks_max + slots
         assert placing.room.waiting() <= LIMITS.parked_max
         assert len(self.device.remembered) <= LIMITS.known_keys_max
         assert holdings.kept_bytes <= LIMITS.backup_bytes_max

@@ -346,3 +346,21 @@ def test_an_input_that_no_device_can_run_is_tried_a_bounded_number_of_times() ->
     assert stage.running is None and stage.counters["inferences_failed"] == 3
     final = [i for i in stage.said if isinstance(i, ins.JournalFinal)]
     assert [(i.status, i.reason) for i in final] == [("failed", "attempts")]
+
+
+def test_a_promise_lasts_until_its_tensor_can_be_here_behind_what_else_comes_from_there() -> None:
+    stage = Lone(limits=Limits(works_ahead_max=9))
+    seconds = []
+    for id in ("a", "b"):  # three seconds each over the link of 1 MB/s
+        said = stage.receive("d1", ms.Rtc(key(id), "net", 1.0, 3_000_000, UNIT_S))
+        seconds += [message.for_s for _, message in sent(said, ms.Ctc) if isinstance(message, ms.Ctc)]
+    assert seconds[0] >= 2 * 3.0 and seconds[1] >= 2 * 6.0
+
+
+def test_the_slot_of_a_segment_is_there_even_when_the_queue_as_a_whole_is_full() -> None:
+    stage = Lone(limits=ONE)
+    stage.receive("d1", tensor(key("running")))
+    stage.receive("d1", tensor(key("queued")))
+    assert told(stage.receive("d1", rtc(key("a", 2))), ms.Ctc) == ["d1 Ctc"]
+    assert told(stage.receive("d1", rtc(key("b", 2))), ms.Ctc) == []  # it has one slot
+    assert told(stage.receive("d1", rtc(key("c", 0))), ms.Ctc) == []  # works that begin have none

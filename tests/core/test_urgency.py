@@ -4,8 +4,12 @@ in the daemon's tests.)"""
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
-from pamdi.core.allocation import SourceSpec
+from pamdi.core.allocation import DeviceAllocation, SourceSpec
+from pamdi.core.context import Context
+from pamdi.core.holdings import Held
+from pamdi.core.klass import Klass
 from pamdi.core.limits import Limits
+from pamdi.core.work import Work
 from tests.core.lone import Lone, key, rtc, sent, tensor, told
 
 
@@ -118,3 +122,17 @@ def test_the_starvation_bound_lifts_a_work_in_the_queue_and_while_it_seeks() -> 
     seeking.later(0.6)
     [(_, asked)] = sent(seeking.offers("d1", 0), ms.Rtc)
     assert isinstance(asked, ms.Rtc) and asked.urgency == 10.0
+
+
+def test_a_work_is_lifted_at_the_very_instant_of_its_alarm_however_that_was_rounded() -> None:
+    context = Context("d0", Limits())
+    sources = (SourceSpec("gate", "net", "d0", gamma=10.0), SourceSpec("yard", "net", "d0", age_s_max=0.7))
+    context.obey(DeviceAllocation(1, sources=sources))
+    held = Held(Work(key("old"), "net", "d0", 1.0, 0.0, age_s_max=0.7), "input", 1000, 0.0)
+    rounded_down = 0
+    for number in range(1000):
+        held.born = number * 0.1
+        context.now = held.born + 0.7
+        rounded_down += context.now - held.born < 0.7
+        assert Klass(context)(held) == 10.0
+    assert rounded_down > 0  # else this shows nothing
