@@ -73,7 +73,7 @@ fuzz: $(VENV)/ready
 PROOF := .venv-tensorrt
 BINDINGS := tensorrt-cu12-bindings==10.3.0 tensorrt-cu12-bindings==10.13.3.9 tensorrt-cu13-bindings==11.4.0.106
 RTX := onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116 cuda-bindings==13.5.0
-$(PROOF)/ready: setup.py $(CONSTRAINTS)
+$(PROOF)/ready: setup.py Makefile $(CONSTRAINTS)
 	@$(PYTHON) -m venv $(PROOF)
 	@$(PROOF)/bin/python -m pip install -q -c $(CONSTRAINTS) setuptools wheel
 	@$(PROOF)/bin/python -m pip install -q -c $(CONSTRAINTS) --no-build-isolation -e '.[dev]'
