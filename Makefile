@@ -83,8 +83,8 @@ fuzz: $(VENV)/ready
 # TensorRT without a board: our code against the real bindings of three versions, real builds with TensorRT-RTX. x86-64.
 PROOF := .venv-tensorrt
 BINDINGS := tensorrt-cu12-bindings==10.3.0 tensorrt-cu12-bindings==10.13.3.9 tensorrt-cu13-bindings==11.4.0.106
-RTX := onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116
-$(PROOF)/ready: setup.py $(CONSTRAINTS)
+RTX := onnxruntime-ep-nv-tensorrt-rtx-cu13==0.5.0 tensorrt-rtx-cu13-bindings==1.7.1.116 cuda-bindings==13.5.0
+$(PROOF)/ready: setup.py Makefile $(CONSTRAINTS)
 	@$(PYTHON) -m venv $(PROOF)
 	@$(PROOF)/bin/python -m pip install -q -c $(CONSTRAINTS) setuptools wheel
 	@$(PROOF)/bin/python -m pip install -q -c $(CONSTRAINTS) --no-build-isolation -e '.[dev]'

@@ -15,5 +15,7 @@ def open_backend(name: str, threads: int = 1, optimisation: str = "all", stub_s:
     if name == "stub":
         return StubBackend(stub_s)
     if name == "tensorrt":
-        raise EngineError("backend tensorrt: not in this version; use onnxruntime until it is")
+        from pamdi.engines.tensorrt_backend import TensorRTBackend
+
+        return TensorRTBackend()
     raise EngineError(f"backend {name!r} is unknown: one of {', '.join(NAMES)}")

@@ -4,6 +4,7 @@ The bindings are wheels; their folder is given by PAMDI_TENSORRT_BINDINGS, which
 table of versions is held against them too.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -14,8 +15,10 @@ from typing import Any, Dict
 
 import pytest
 
+from pamdi.core.errors import EngineError
+from pamdi.engines.cuda_bindings_memory import CudaBindingsMemory
 from pamdi.engines.tensorrt_versions import version_row
-from tests.tensorrt.used_api import used_api
+from tests.tensorrt.used_api import ENGINES, used_api
 
 HERE = Path(__file__).parent
 VERSIONS = {"10.3.0": "10", "10.13.3.9": "10", "11.4.0.106": "11"}
@@ -115,3 +118,16 @@ def test_the_table_says_what_the_bindings_have(bindings: Dict[str, Any]) -> None
         row.named_tensors, row.strongly_typed, row.fp16_flag, row.explicit_batch, row.progress_monitor, row.int64, True,
         row.named_faults,
     )  # fmt: skip
+
+
+def test_cuda_bindings_has_every_call_that_we_make_and_says_so_where_there_is_no_driver() -> None:
+    driver = pytest.importorskip("cuda.bindings.driver", reason="no cuda-bindings: make tensorrt-proof has it")
+    tree = ast.parse((ENGINES / "cuda_bindings_memory.py").read_text(encoding="utf-8"))
+    calls = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("cu")}
+    assert len(calls) >= 15 and [call for call in sorted(calls) if not hasattr(driver, call)] == []
+    try:
+        memory = CudaBindingsMemory()
+    except EngineError as error:
+        assert "no NVIDIA driver here" in str(error) or "CUDA refuses" in str(error)
+    else:
+        assert memory.taken_bytes == 0

@@ -105,3 +105,10 @@ def test_a_build_that_is_told_to_stop_stops(rtx: Bindings, resnet: Path) -> None
 def test_a_compute_capability_that_it_does_not_know_is_refused_with_those_it_does(rtx: Bindings, resnet: Path) -> None:
     with pytest.raises(EngineError, match=r"9\.0: this TensorRT builds for .*SM86"):
         build_plan(rtx, resnet, USUAL._replace(target="9.0"), go_on)
+
+
+def test_a_corrupt_plan_is_answered_with_nothing_which_the_back_end_refuses(rtx: Bindings) -> None:
+    """Needs no GPU: it is refused at its header, before a device is asked for."""
+    trt = rtx.trt
+    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    assert runtime.deserialize_cuda_engine(b"no plan at all" * 100) is None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Set, Tuple
 
 ENGINES = Path(__file__).parents[2] / "engines"
-SOURCES = ("tensorrt_builder.py",)
+SOURCES = ("tensorrt_builder.py", "tensorrt_backend.py")
 STANDS_FOR = {
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
     "profile": "IOptimizationProfile", "cache": "ITimingCache", "engine": "ICudaEngine", "inspector": "EngineInspector",
-    "tensor": "ITensor", "fault": "ParserError",
+    "tensor": "ITensor", "fault": "ParserError", "context": "IExecutionContext",
 }  # fmt: skip
 
 
@@ -42,6 +42,8 @@ def used_api() -> Used:
 
 def _note(node: ast.Attribute, calls: Dict[int, Optional[int]], used: Used) -> None:
     inner = node.value
+    if isinstance(inner, ast.Attribute) and inner.attr == "_runtime":
+        used.members.add(("Runtime", node.attr, calls.get(id(node))))
     if isinstance(inner, ast.Name) and inner.id in STANDS_FOR:
         used.members.add((STANDS_FOR[inner.id], node.attr, calls.get(id(node))))
     elif isinstance(inner, ast.Name) and inner.id == "trt":

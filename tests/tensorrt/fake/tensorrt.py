@@ -31,6 +31,9 @@ class ILogger(_Severity):
 
 
 class Logger(ILogger):
+    def __init__(self, min_severity: int = 2) -> None:
+        """Silent."""
+
     def log(self, severity: Any, message: str) -> None:
         """Silent."""
 
@@ -101,6 +104,8 @@ class IOptimizationProfile:
 
 
 class ITensor:
+    name, shape = "", ()  # type: Any, Any
+
     def __init__(self, value: Any) -> None:
         self.name = value.name
         self.shape = tuple(dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim)
