@@ -92,7 +92,8 @@ def about_backend(config: Optional[DaemonConfig]) -> Finding:
     name = config.backend.name if config is not None else "onnxruntime"
     try:
         if config is not None:
-            backend = open_backend(name, config.backend.threads, config.backend.optimisation)
+            wanted = config.backend
+            backend = open_backend(name, wanted.threads, wanted.optimisation, device=wanted.device)
         else:
             backend = open_backend(name)
     except EngineError as error:

@@ -28,6 +28,7 @@ class BackendConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "onnxruntime"
     threads: int = 1
     optimisation: str = "all"
+    device: str = "auto"  # of onnxruntime: cpu, cuda, or auto
 
 
 class Emulation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

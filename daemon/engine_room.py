@@ -33,8 +33,11 @@ class EngineRoom:
         log: Callable[[str], None],
         pull: Optional[Callable[[Segment, str], None]] = None,
         trusted_keys: Sequence[str] = (),
+        is_urgent: Callable[[float], bool] = lambda urgency: False,
     ) -> None:
-        """``pull(segment, digest)``: make it present in ``store``, from where devices get what they lack."""
+        """``pull(segment, digest)``: make it present in ``store``, from where devices get what they lack.
+        ``is_urgent(urgency)``: above the lowest class."""
+        self._is_urgent = is_urgent
         self._pull, self._trusted_keys = pull, trusted_keys
         self._backend, self._store, self._on_event, self._log = backend, store, on_event, log
         self._handles: Dict[Segment, Any] = {}
@@ -45,7 +48,7 @@ class EngineRoom:
         self.runs = 0
 
     def infer(self, instruction: Infer) -> None:
-        self._runner.submit(self._infer, instruction)
+        self._runner.submit(self._infer, instruction, self._is_urgent(instruction.urgency))
 
     def load(self, instruction: Load) -> None:
         self._loader.submit(self._load, instruction)
@@ -61,10 +64,10 @@ class EngineRoom:
     def _say(self, event: Any) -> None:
         self._loop.call_soon_threadsafe(self._on_event, event)
 
-    def _infer(self, instruction: Infer) -> None:
+    def _infer(self, instruction: Infer, urgent: bool) -> None:
         began = time.monotonic()
         try:
-            outputs = self._backend.run(self._handles[instruction.segment], instruction.payload)
+            outputs = self._backend.run(self._handles[instruction.segment], instruction.payload, urgent)
         except BadInput as error:
             self._say(InferenceFailed(instruction.key, error.detail))
             return

@@ -66,12 +66,14 @@ class Service:
         runtime = Path(config.runtime_dir)
         self._journal = Journal(runtime, Path(config.state_dir), self._from_thread, log)
         self._kept = KeptAllocation(runtime, log)
-        backend: Backend = open_backend(config.backend.name, config.backend.threads, config.backend.optimisation)
+        wanted = config.backend
+        backend: Backend = open_backend(wanted.name, wanted.threads, wanted.optimisation, device=wanted.device)
         self._paced = PacedBackend(backend) if config.emulation.compute else None
         self._backend = self._paced or backend
         self._engines = EngineRoom(
-            self._backend, Path(config.store), self.happened, log, puller(config, log), config.trusted_keys
-        )
+            self._backend, Path(config.store), self.happened, log, puller(config, log), config.trusted_keys,
+            self._is_urgent,
+        )  # fmt: skip
         emulation = config.emulation
         self._links = Links(
             config.id, self.instance, self.happened, time.monotonic,

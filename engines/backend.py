@@ -21,8 +21,9 @@ class Backend(Protocol):
     def load(self, folder: Path, segment: Segment) -> Any:
         """Make ``segment`` ready and return its handle. Raises EngineError: what, where, how to mend."""
 
-    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
-        """The segment's outputs for these inputs. Raises BadInput when they are not what the manifest says."""
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
+        """The segment's outputs for these inputs. ``urgent``: before others, where the hardware can tell them apart.
+        Raises BadInput when the inputs are not what the manifest says."""
 
     def unload(self, handle: Any) -> None:
         """Give back everything that ``load`` took."""

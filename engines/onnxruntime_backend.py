@@ -1,11 +1,11 @@
-"""onnxruntime on the CPU: the back end of machines without TensorRT, and of the demo.
+"""onnxruntime: the back end of machines without TensorRT, and of the demo. On CUDA where that is present.
 
 Threads are few and do not spin, so that several daemons can share a machine; with graph optimisation off, chained
 segments give the uncut model's outputs bit for bit.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from pamdi.engines.backend import Arrays, check_tensors
 from pamdi.engines.manifest import TensorInfo, checked_segment, read_manifest
 
 OPTIMISATION = ("off", "all")
+DEVICES = ("auto", "cpu", "cuda")
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 class Session(NamedTuple):
@@ -30,7 +32,9 @@ class Session(NamedTuple):
 
 
 class OnnxRuntimeBackend:
-    def __init__(self, threads: int = 1, optimisation: str = "all") -> None:
+    """``device``: cpu, cuda, or auto, which is cuda where onnxruntime offers it. What CUDA lacks runs on the CPU."""
+
+    def __init__(self, threads: int = 1, optimisation: str = "all", device: str = "auto") -> None:
         if optimisation not in OPTIMISATION or threads < 1:
             raise EngineError(f"onnxruntime: optimisation is one of {', '.join(OPTIMISATION)}, threads at least 1")
         try:
@@ -39,6 +43,7 @@ class OnnxRuntimeBackend:
             raise EngineError("onnxruntime is not installed: pip install 'pamdi[onnxruntime]'") from error
         self._onnxruntime = onnxruntime
         self._threads, self._optimisation = threads, optimisation
+        self._providers = _providers(device, onnxruntime.get_available_providers())
 
     def load(self, folder: Path, segment: Segment) -> Session:
         manifest = read_manifest(folder)
@@ -59,12 +64,12 @@ class OnnxRuntimeBackend:
         options.graph_optimization_level = level.ORT_DISABLE_ALL if off else level.ORT_ENABLE_ALL
         options.log_severity_level = 3
         try:
-            return self._onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            return self._onnxruntime.InferenceSession(str(path), options, providers=self._providers)
         except Exception as error:  # its own types share no base class
             line = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EngineError(f"{path}: onnxruntime cannot load it ({line}): export the model again") from error
 
-    def run(self, handle: Session, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+    def run(self, handle: Session, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
         check_tensors(tensors, handle.inputs, str(handle.segment))
         made = handle.session.run(list(handle.makes), {name: tensors[name] for name in handle.takes})
         known = {**tensors, **dict(zip(handle.makes, made))}
@@ -78,6 +83,17 @@ class OnnxRuntimeBackend:
             "name": "onnxruntime",
             "version": str(self._onnxruntime.__version__),
             "precision": "as exported",
-            "device": "cpu",
+            "device": "cuda" if CUDA in self._providers else "cpu",
             "optimisation": self._optimisation,
         }
+
+
+def _providers(device: str, offered: Sequence[str]) -> List[str]:
+    if device not in DEVICES:
+        raise EngineError(f"onnxruntime: device {device!r} is unknown: one of {', '.join(DEVICES)}")
+    if device == "cuda" and CUDA not in offered:
+        raise EngineError(
+            "onnxruntime: this build has no CUDA: install onnxruntime-gpu (on a Jetson NVIDIA's own wheel), or set "
+            '[backend] device = "auto"'
+        )
+    return [CUDA, CPU] if device != "cpu" and CUDA in offered else [CPU]

@@ -8,10 +8,12 @@ from pamdi.engines.stub_backend import StubBackend
 NAMES = ("onnxruntime", "stub", "tensorrt")
 
 
-def open_backend(name: str, threads: int = 1, optimisation: str = "all", stub_s: float = 0.0) -> Backend:
+def open_backend(
+    name: str, threads: int = 1, optimisation: str = "all", stub_s: float = 0.0, device: str = "auto"
+) -> Backend:
     """Raises EngineError for a back end that is unknown or not to be had here."""
     if name == "onnxruntime":
-        return OnnxRuntimeBackend(threads, optimisation)
+        return OnnxRuntimeBackend(threads, optimisation, device)
     if name == "stub":
         return StubBackend(stub_s)
     if name == "tensorrt":

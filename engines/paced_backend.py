@@ -26,10 +26,10 @@ class PacedBackend:
     def load(self, folder: Path, segment: Segment) -> Any:
         return (self._inner.load(folder, segment), segment)
 
-    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
         inner, segment = handle
         until = self._clock() + self.seconds.get(segment, 0.0)
-        outputs = self._inner.run(inner, tensors)
+        outputs = self._inner.run(inner, tensors, urgent)
         while True:
             left = until - self._clock()
             if left <= 0:

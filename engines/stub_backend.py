@@ -29,7 +29,7 @@ class StubBackend:
         manifest.segment(segment.first, segment.stop)
         return Loaded(segment, manifest.boundaries[segment.first], manifest.boundaries[segment.stop])
 
-    def run(self, handle: Loaded, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+    def run(self, handle: Loaded, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
         check_tensors(tensors, handle.inputs, str(handle.segment))
         batch = next(iter(tensors.values())).shape[0]
         if self._seconds:

@@ -123,9 +123,15 @@ class Promises(Watcher):
 
     def _bounds(self, id: str, device: Device) -> None:
         limits, placing = device.context.limits, device.placing
-        queued, parked, kept = len(placing.compute.queued()), placing.room.waiting(), device.holdings.kept_bytes
-        if queued > limits.queue_works_max + limits.asks_max + len(device.slots.ready()):
-            raise BrokenPromise("queues are bounded", f"{id} queues {queued} works")
+        parked, kept = placing.room.waiting(), device.holdings.kept_bytes
+        # A work that goes on where it is needs no room; a link that fails sends back what was on its way.
+        queued = sum(not held.continuing for held in placing.compute.queued())
+        # One slot for each boundary, whatever is resident by now, and what was taken back from asking others.
+        slots = sum(model.units for model in device.context.models.values())
+        bound = limits.queue_works_max + limits.asks_max + slots
+        on_their_way = limits.outputs_max * slots * max(1, len(device.context.sources))
+        if queued > bound or len(placing.compute) > bound + on_their_way:
+            raise BrokenPromise("queues are bounded", f"{id} queues {queued} works of {len(placing.compute)} in all")
         if parked > limits.parked_max:
             raise BrokenPromise("queues are bounded", f"{id} parks {parked} requests")
         counted = sum(held.nbytes for held in device.holdings.all() if held.place in ("backup", "answering"))

@@ -45,13 +45,13 @@ class TimedBackend(StubBackend):
         self.loaded[segment] = self.loaded.get(segment, 0) + 1
         return super().load(folder, segment)
 
-    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"]) -> Arrays:
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
         self._runs += 1
         batch = next(iter(tensors.values())).shape[0]
         takes_s = sum(self._unit_s[handle.segment.first : handle.segment.stop]) * batch * self.factor
         slow = self._slow_every and self._runs % self._slow_every == 0
         self.now += 10 * takes_s if slow else takes_s
-        return super().run(handle, tensors)
+        return super().run(handle, tensors, urgent)
 
     def unload(self, handle: Any) -> None:
         self.loaded[handle.segment] -= 1

@@ -31,8 +31,9 @@ class Invariants:
     def after_event(self, id: str) -> None:
         device, limits = self._world.devices[id], self._world.settings.limits
         queued = device.placing.compute.queued()
-        # Beyond the bound: a slot per segment, and what this device had asked others for and took back when idle.
-        bound = limits.queue_works_max + limits.asks_max + len(device.slots.state().segments)
+        # Beyond the bound: a slot per boundary, and what this device had asked others for and took back when idle.
+        slots = sum(model.units for model in device.context.models.values())
+        bound = limits.queue_works_max + limits.asks_max + slots
         assert len(queued) <= bound, f"{id} queues {len(queued)} works"
         assert device.placing.room.waiting() <= limits.parked_max
         assert device.holdings.kept_bytes <= limits.backup_bytes_max

@@ -231,7 +231,7 @@ class AnyEvent(RuleBasedStateMachine):
     @invariant()
     def bounds_hold(self) -> None:
         placing, holdings = self.device.placing, self.device.holdings
-        slots = len(self.device.slots.state().segments)
+        slots = sum(model.units for model in self.device.context.models.values())
         assert len(placing.compute) <= LIMITS.queue_works_max + LIMITS.asks_max + slots
         assert placing.room.waiting() <= LIMITS.parked_max
         assert len(self.device.remembered) <= LIMITS.known_keys_max

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, List, Mapping
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from pamdi.core.segment import Segment
 from pamdi.engines.backend import Arrays, Backend
 from pamdi.engines.digits import load
 from pamdi.engines.manifest import read_manifest
+from pamdi.engines.onnxruntime_backend import CPU, CUDA, _providers
 from pamdi.engines.open_backend import open_backend
 from pamdi.engines.paced_backend import PacedBackend
 from pamdi.engines.seal import sealed
@@ -189,9 +190,9 @@ class Busy(StubBackend):
         super().__init__()
         self._clock, self._run_s = clock, run_s
 
-    def run(self, handle: Any, tensors: "Mapping[str, np.ndarray]") -> Arrays:
+    def run(self, handle: Any, tensors: "Mapping[str, np.ndarray]", urgent: bool = False) -> Arrays:
         self._clock.now += self._run_s
-        return super().run(handle, tensors)
+        return super().run(handle, tensors, urgent)
 
 
 @pytest.mark.parametrize(("run_s", "ends"), [(0.004, 0.025), (0.0, 0.025), (0.040, 0.040)])
@@ -221,3 +222,22 @@ def test_a_device_lists_and_inspects_its_store_without_onnx_or_rich(
     assert capsys.readouterr().err.startswith("pamdi: onnx is not installed")
     assert main(["engines", "build", str(store), "--device", "orin-nano"]) == 1
     assert "built on orin-nano boards; this one is none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "offered", "providers"),
+    [
+        ("auto", [CPU], [CPU]),
+        ("auto", ["TensorrtExecutionProvider", CUDA, CPU], [CUDA, CPU]),
+        ("cuda", [CUDA, CPU], [CUDA, CPU]),
+        ("cpu", [CUDA, CPU], [CPU]),
+    ],
+)
+def test_onnxruntime_takes_cuda_where_it_is_offered(device: str, offered: List[str], providers: List[str]) -> None:
+    assert _providers(device, offered) == providers
+
+
+@pytest.mark.parametrize(("device", "says"), [("cuda", "onnxruntime-gpu"), ("tpu", "one of auto, cpu, cuda")])
+def test_a_device_that_onnxruntime_does_not_offer_is_one_line(device: str, says: str) -> None:
+    with pytest.raises(EngineError, match=says):
+        _providers(device, [CPU])
