@@ -124,14 +124,13 @@ class Promises(Watcher):
     def _bounds(self, id: str, device: Device) -> None:
         limits, placing = device.context.limits, device.placing
         parked, kept = placing.room.waiting(), device.holdings.kept_bytes
-        # A work that goes on where it is needs no room; a link that fails sends back what was on its way.
+        # A work that goes on where it is needs no room. Copies that come back when a neighbour is lost go on here too:
+        # those are bounded in bytes, by ``backup_bytes_max``.
         queued = sum(not held.continuing for held in placing.compute.queued())
         # One slot for each boundary, whatever is resident by now, and what was taken back from asking others.
         slots = sum(model.units for model in device.context.models.values())
-        bound = limits.queue_works_max + limits.asks_max + slots
-        on_their_way = limits.outputs_max * slots * max(1, len(device.context.sources))
-        if queued > bound or len(placing.compute) > bound + on_their_way:
-            raise BrokenPromise("queues are bounded", f"{id} queues {queued} works of {len(placing.compute)} in all")
+        if queued > limits.queue_works_max + limits.asks_max + slots:
+            raise BrokenPromise("queues are bounded", f"{id} queues {queued} works")
         if parked > limits.parked_max:
             raise BrokenPromise("queues are bounded", f"{id} parks {parked} requests")
         counted = sum(held.nbytes for held in device.holdings.all() if held.place in ("backup", "answering"))
