@@ -1,4 +1,4 @@
-# make demo | test | check | bench | chaos | fuzz | docs | install-service | clean
+# make demo | test | check | bench | chaos | fuzz | paper | docs | install-service | clean
 # Everything runs in .venv, which the first call makes with pinned versions (constraints/). Nothing else is written to,
 # except by install-service, and by test, which installs mosquitto where it is absent and may be installed.
 
@@ -21,8 +21,8 @@ PYTEST_ARGS ?= -x -q
 SEEDS ?= 20
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench bench-allocation exhaustive engines-exact tensorrt-proof chaos fuzz docs device-tests \
-  mosquitto install-service clean
+.PHONY: demo test check bench bench-allocation exhaustive engines-exact tensorrt-proof chaos fuzz paper docs \
+  device-tests mosquitto install-service clean
 
 $(VENV)/ready: setup.py pyproject.toml $(CONSTRAINTS)
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 or later that can make a venv (apt install python3-venv)"; exit 1; }
@@ -95,6 +95,11 @@ $(PROOF)/ready: setup.py Makefile $(CONSTRAINTS)
 
 tensorrt-proof: $(PROOF)/ready
 	PAMDI_TENSORRT_BINDINGS=$(CURDIR)/$(PROOF)/bindings $(PROOF)/bin/python -m pytest $(PYTEST_ARGS) tests/tensorrt
+
+# The paper's settings in the simulator: a table, and build/paper/index.html.
+paper: $(VENV)/ready
+	@$(BIN)/python -c 'import matplotlib' 2>/dev/null || $(BIN)/python -m pip install -q -c $(CONSTRAINTS) --no-build-isolation -e '.[paper]'
+	$(BIN)/python -m benchmarks.paper
 
 # The broker that the tests use. They fall back on the embedded one, and say which of them need the real one.
 mosquitto:

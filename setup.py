@@ -54,6 +54,7 @@ setup(
         "demo": DEMO,
         "test": TEST,
         "dev": DEMO + TEST + ["import-linter>=2", "mypy>=1.10", "ruff>=0.5"],
+        "paper": ["matplotlib>=3.7"],
         "train": TOOLS + ["onnxscript", "scikit-learn", "torch"],
         "models": TOOLS + ["onnxscript", "torch", "transformers>=4.48"],
     },

@@ -8,8 +8,10 @@ next best is, this device included), or the work finds room here first and the r
 
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
+from pamdi.core.ahead import Ahead
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
+from pamdi.core.holdings import Holdings
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Backlog, Rtc, Withdrawn
 from pamdi.core.peers import Peers
@@ -27,15 +29,20 @@ class Ask(NamedTuple):
     until: float
     granted: bool
     number: int
+    nbytes: int
 
 
 class Asking:
-    def __init__(self, context: Context, peers: Peers, slots: Slots, compute: Compute, room: Room) -> None:
+    def __init__(
+        self, context: Context, peers: Peers, slots: Slots, compute: Compute, room: Room, holdings: Holdings
+    ) -> None:
         self._context = context
         self._peers = peers
         self._slots = slots
         self._compute = compute
         self._room = room
+        self._holdings = holdings
+        self._ahead = Ahead(context, peers, slots)
         self._asks: Dict[Key, Ask] = {}
         self._overdue = False
         self._number = 0
@@ -48,8 +55,8 @@ class Asking:
         return self._asks.get(key)
 
     def best(self, work: Waiting, model: str, nbytes: int, not_here: bool = False) -> Optional[Candidate]:
-        """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked.
-        ``not_here``: this device is the last resort."""
+        """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked, or
+        if it is best to wait until there is room here. ``not_here``: this device is the last resort."""
         candidates: List[Candidate] = []
         if not not_here:
             candidates.extend(self._here(work, model))
@@ -57,7 +64,14 @@ class Asking:
             candidates.extend(self._elsewhere(work, model, nbytes))
         if not candidates and not_here:
             candidates.extend(self._here(work, model))
-        return self._context.policy.pick(work, candidates, self._context.now) if candidates else None
+        if not candidates:
+            return None
+        policy = self._context.policy
+        if policy.looks_ahead:
+            candidates = self._ahead.look(candidates, model, work.boundary, work.head)
+        best = policy.pick(work, candidates, self._context.now)
+        waits = policy.patient and best.device == self._context.device and not self._room_here(work, model)
+        return None if waits else best
 
     def nobody(self, model: str, boundary: int, urgency: float, continuing: bool) -> bool:
         """Whether ``best`` is sure to find nobody: a cheap look before a work is compared with others."""
@@ -69,7 +83,7 @@ class Asking:
 
     def ask(self, peer: str, rtc: Rtc) -> None:
         until = self._context.now + self._context.limits.ask_s + rtc.ready_in_s
-        self._asks[rtc.key] = Ask(peer, rtc.urgency, until, False, rtc.number)
+        self._asks[rtc.key] = Ask(peer, rtc.urgency, until, False, rtc.number, rtc.nbytes)
         self._peers.promise(peer, rtc.key, rtc.urgency, rtc.expected_s)
         self._context.timers.set(until, self._expire, rtc.key)
         self._context.emit(Send(peer, rtc))
@@ -85,7 +99,7 @@ class Asking:
             return False  # a late copy of an older one: this request will have its own answer
         # The promise runs on the granter's clock; half of it is ours to rely on, whatever the way back took.
         until = self._context.now + for_s / 2
-        self._asks[key] = Ask(peer, ask.urgency, until, True, ask.number)
+        self._asks[key] = Ask(peer, ask.urgency, until, True, ask.number, ask.nbytes)
         self._context.timers.set(until, self._expire, key)
         return True
 
@@ -141,15 +155,32 @@ class Asking:
         segment = self._slots.ready_at(model, work.boundary)
         if segment is None or not self._allows(work, self._context.device):
             return
-        if not work.continuing and not self._room.has_room(work.urgency, model, work.boundary):
+        if not self._context.policy.patient and not self._room_here(work, model):
             return
         backlog_s = self._room.ahead_s(work.urgency, work.continuing)
         yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog_s)
 
+    def _room_here(self, work: Waiting, model: str) -> bool:
+        return work.continuing or self._room.has_room(work.urgency, model, work.boundary)
+
     def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> Iterator[Candidate]:
+        ahead_s = self._leaving_s(work.urgency) if self._context.policy.weighs_links else 0.0
         for candidate in self._peers.candidates(model, work.boundary, work.urgency, nbytes):
             if self._allows(work, candidate.device):
-                yield candidate
+                yield candidate._replace(transfer_s=candidate.transfer_s + ahead_s) if ahead_s else candidate
+
+    def _leaving_s(self, urgency: float) -> float:
+        """Seconds until our own tensors at or above this class, sent or asked for, will have left: a device has one
+        radio, or one cable, whoever they are for."""
+        seconds = 0.0
+        for peer in self._peers.linked():
+            nbytes = self._holdings.sent_bytes(peer, urgency)
+            if nbytes:
+                seconds += self._peers.transfer_s(peer, nbytes)
+        for ask in self._asks.values():
+            if ask.urgency >= urgency and self._peers.is_up(ask.peer):
+                seconds += self._peers.transfer_s(ask.peer, ask.nbytes)
+        return seconds
 
     def _allows(self, work: Waiting, device: str) -> bool:
         allocation = self._context.allocation

@@ -85,7 +85,7 @@ class Holdings:
         self._by_key: Dict[Key, Held] = {}
         self._by_work: Dict[WorkId, Set[Key]] = {}
         self._kept: "OrderedDict[Key, Held]" = OrderedDict()
-        self._sent_bytes: Dict[str, int] = {}
+        self._sent_bytes: Dict[Tuple[str, float], int] = {}
         self.kept_bytes = 0
         self.watch: Callable[[Held], None] = lambda held: None  # called when one has come or moved
         self.unwatch: Callable[[Held], None] = lambda held: None
@@ -113,9 +113,9 @@ class Holdings:
         """How many are here for more than somebody else's safety: a device that stops waits for these."""
         return sum(held.place != "backup" for held in self._by_key.values())
 
-    def sent_bytes(self, peer: str) -> int:
-        """Bytes that are on the way to ``peer`` and not yet taken there."""
-        return self._sent_bytes.get(peer, 0)
+    def sent_bytes(self, peer: str, urgency: float = 0.0) -> int:
+        """Bytes that are on the way to ``peer`` and not yet taken there, of works of this urgency or a higher one."""
+        return sum(n for (whom, other), n in self._sent_bytes.items() if whom == peer and other >= urgency)
 
     def add(self, held: Held) -> None:
         self._index(held)
@@ -168,13 +168,15 @@ class Holdings:
             self._kept[held.key] = held
             self.kept_bytes += held.nbytes
         elif held.place == "sent":
-            self._sent_bytes[held.peer] = self._sent_bytes.get(held.peer, 0) + held.nbytes
+            to = (held.peer, held.urgency)
+            self._sent_bytes[to] = self._sent_bytes.get(to, 0) + held.nbytes
 
     def _leave(self, held: Held) -> None:
         if held.place in KEPT:
             del self._kept[held.key]
             self.kept_bytes -= held.nbytes
         elif held.place == "sent":
-            left = self._sent_bytes.pop(held.peer, 0) - held.nbytes
+            to = (held.peer, held.urgency)
+            left = self._sent_bytes.pop(to, 0) - held.nbytes
             if left > 0:
-                self._sent_bytes[held.peer] = left
+                self._sent_bytes[to] = left

@@ -36,10 +36,13 @@ class Peer:
 
 
 class Peers:
+    """``layout`` counts changes of who is in reach, over what link, and holds what."""
+
     def __init__(self, context: Context) -> None:
         self._context = context
         self._peers: Dict[str, Peer] = {}
         self._linked: List[str] = []
+        self.layout = 0
 
     def get(self, id: str) -> Peer:
         if id not in self._peers:
@@ -50,6 +53,7 @@ class Peers:
         for neighbour in neighbours:
             peer = self.get(neighbour.id)
             peer.rate_bytes_per_s, peer.delay_s = neighbour.rate_bytes_per_s, neighbour.delay_s
+        self.layout += 1
 
     def linked(self) -> List[str]:
         """Whom we can talk to, by name. Not to be changed by the caller."""
@@ -99,6 +103,7 @@ class Peers:
                 if at not in ready or segment.stop < ready[at][0]:
                     ready[at] = (segment.stop, segment.seconds)
             peer.ready = ready
+            self.layout += 1
         peer.beacon = beacon
         self.backlog_is(beacon.device, beacon.backlog)
         peer.avoid.clear()
@@ -141,6 +146,10 @@ class Peers:
         """Whether anybody in reach holds the segment that starts at ``boundary``, busy or not."""
         return any((model, boundary) in self._peers[id].ready for id in self._linked)
 
+    def ready_at(self, id: str, model: str, boundary: int) -> Optional[Tuple[int, float]]:
+        """Where the segment of ``id`` that starts at ``boundary`` stops, and its seconds there."""
+        return self.get(id).ready.get((model, boundary))
+
     def transfer_s(self, id: str, nbytes: int) -> float:
         """D: seconds for ``nbytes`` over the link as it is calibrated."""
         peer = self.get(id)
@@ -164,4 +173,5 @@ class Peers:
 
     def _changed(self) -> None:
         self._linked = sorted(id for id, peer in self._peers.items() if peer.up)
+        self.layout += 1
         self._context.there += 1

@@ -11,6 +11,7 @@ from typing import Dict, List, Tuple
 from pamdi.core.asking import Asking
 from pamdi.core.compute import Compute, waiting
 from pamdi.core.context import Context
+from pamdi.core.holding_back import HoldingBack
 from pamdi.core.holdings import Held, Holdings
 from pamdi.core.klass import Klass
 from pamdi.core.messages import Rtc
@@ -37,7 +38,8 @@ class Placing:
         self.klass = Klass(context)
         self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full)
         self.room = Room(context, self.compute, slots, peers)
-        self.asking = Asking(context, peers, slots, self.compute, self.room)
+        self.asking = Asking(context, peers, slots, self.compute, self.room, holdings)
+        self.holding_back = HoldingBack(context, self.room, slots, peers)
 
     def seek(self, held: Held) -> None:
         """``held`` needs somebody to run its next segment."""
@@ -199,7 +201,10 @@ class Placing:
             self.enqueue(held)
 
     def _outputs_full(self, held: Held, segment: Segment) -> bool:
-        """Whether too many results at or above this work's class, of this very segment, still wait to leave."""
+        """Whether too many results at or above this work's class, of this very segment, still wait to leave; or
+        whether it stands back for a more urgent one."""
+        if self.holding_back.holds(held, segment):
+            return True
         if not self._leaving:
             return False
         klass = self.klass(held)

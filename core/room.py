@@ -13,7 +13,7 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, Iterable, NamedTuple, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -25,12 +25,14 @@ from pamdi.core.work import Key, WorkId
 
 
 class Reservation(NamedTuple):
-    """Room promised to ``peer`` until ``until`` for one work, or asked for until then; ``born`` on our clock."""
+    """Room promised to ``peer`` until ``until`` for one work, or asked for until then; ``born`` and ``since`` (when
+    it was promised or asked) on our clock."""
 
     peer: str
     rtc: Rtc
     until: float
     born: float
+    since: float
 
     def rank(self) -> Tuple[float, float, Key]:
         """Smallest first: most urgent, then oldest."""
@@ -125,6 +127,10 @@ class Room:
                 self._grant(entry.peer, entry.rtc)
         self._granted = self._context.here
 
+    def promised(self) -> Iterable[Reservation]:
+        """What may arrive at any moment."""
+        return self._reservations.values()
+
     def backlog(self) -> Backlog:
         """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
         seconds = self._seconds()
@@ -166,7 +172,7 @@ class Room:
     def _park(self, peer: str, rtc: Rtc) -> None:
         now = self._context.now
         until = now + self._context.limits.parked_s
-        self._parked[rtc.key] = Reservation(peer, rtc, until, now - rtc.age_s)
+        self._parked[rtc.key] = Reservation(peer, rtc, until, now - rtc.age_s, now)
         self._context.timers.set(until, self._unpark, rtc.key)
         if len(self._parked) > self._context.limits.parked_max:
             last = max(self._parked.values(), key=Reservation.rank)
@@ -178,7 +184,7 @@ class Room:
         coming = rtc.nbytes + sum(e.rtc.nbytes for e in self._reservations.values() if e.peer == peer)
         transfer_s = self._peers.transfer_s(peer, coming)
         for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s + 4 * transfer_s
-        self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s)
+        self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s, now)
         self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.here += 1
         self._context.timers.set(now + for_s, self._expire, rtc.key)

@@ -4,6 +4,7 @@ from typing import Dict
 
 from pamdi.core.errors import ConfigError
 from pamdi.core.policy.ar_mdi import ArMdi
+from pamdi.core.policy.as_if_alone import AsIfAlone
 from pamdi.core.policy.ddi import Ddi
 from pamdi.core.policy.local import Local
 from pamdi.core.policy.ms_mdi import MsMdi
@@ -12,7 +13,7 @@ from pamdi.core.policy.pa_mdi_pairwise import PaMdiPairwise
 from pamdi.core.policy.rule import Candidate, Policy, Waiting, ratio
 
 POLICIES: Dict[str, Policy] = {
-    policy.name: policy for policy in (PaMdi(), PaMdiPairwise(), MsMdi(), ArMdi(), Local(), Ddi())
+    policy.name: policy for policy in (PaMdi(), AsIfAlone(), PaMdiPairwise(), MsMdi(), ArMdi(), Local(), Ddi())
 }
 
 

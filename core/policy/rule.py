@@ -19,12 +19,14 @@ from pamdi.core.allocation import Route
 
 
 class Candidate(NamedTuple):
-    """A device that could run a work's next segment, and what that would cost in seconds."""
+    """A device that could run a work's next segment, and what that would cost in seconds. ``rest_s``: from the end of
+    that segment until the answer is at its head, by the cheapest way known; 0 unless the policy looks ahead."""
 
     device: str
     transfer_s: float
     compute_s: float
     backlog_s: float
+    rest_s: float = 0.0
 
 
 class Waiting(NamedTuple):
@@ -49,6 +51,10 @@ class Policy:
 
     name = "pa-mdi"
     youngest_first = False  # the order within one class of one queue that ``rank`` implies
+    looks_ahead = False  # whether ``rest_s`` of candidates is worked out
+    weighs_links = False  # whether D counts our own tensors that are still on their way, or about to be
+    patient = False  # whether a work may wait for its own device although a neighbour has room now
+    hold_share = 0.0  # of a segment's seconds: how long it may be held back for a more urgent tensor that was promised
     source = "Li, Seferoglu: Priority-Aware Model-Distributed Inference at Edge Networks (arXiv 2412.12371)"
 
     def urgency(self, urgency: float) -> float:

@@ -74,6 +74,6 @@ def test_ar_mdi_follows_its_route_and_splits_by_fraction() -> None:
 
 
 def test_an_unknown_policy_names_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="pa-mdi, pa-mdi-pairwise, ms-mdi, ar-mdi, local, ddi"):
+    with pytest.raises(ConfigError, match="pa-mdi, as-if-alone, pa-mdi-pairwise, ms-mdi, ar-mdi, local, ddi"):
         policy_named("fifo")
     assert all(policy.name == name for name, policy in POLICIES.items())

@@ -1,0 +1,24 @@
+"""``as-if-alone``: ours. The urgent source should notice as little as possible that it is not alone, and the others
+should lose no more than that costs.
+
+Four things are added to ``pa-mdi``, each measured alone in ``docs/paper.md``: what is left of the way counts
+(``ahead``); our own tensors that wait for the radio count as delay; a work waits for its own device where that is
+quicker than anybody who has room now; a segment stands back for a promised, more urgent tensor (``holding_back``).
+"""
+
+from typing import Sequence
+
+from pamdi.core.policy.rule import Candidate, Policy, Waiting
+
+
+class AsIfAlone(Policy):
+    name = "as-if-alone"
+    source = "this project: pa-mdi that looks ahead, weighs its own link, waits, and stands back (docs/paper.md)"
+    looks_ahead = True
+    weighs_links = True
+    patient = True
+    hold_share = 0.5
+
+    def pick(self, work: Waiting, candidates: Sequence[Candidate], now: float) -> Candidate:
+        """Age and urgency are the same for every candidate of one work, so they are left out."""
+        return min(candidates, key=lambda c: c.transfer_s + c.backlog_s + c.compute_s + c.rest_s)
