@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping
 import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.core.errors import ConfigError
 
 OPTIONS = {
     "url": ("--broker", "URL", "mqtt://HOST:PORT or mqtts://HOST:PORT"),
@@ -36,7 +37,10 @@ def broker_from(arguments: argparse.Namespace, environment: Mapping[str, str] = 
         value = getattr(arguments, f"broker_{field}", None) or environment.get(f"PAMDI_BROKER_{field.upper()}")
         if value:
             chosen[field] = value
-    broker = msgspec.convert(chosen, BrokerConfig)
+    try:
+        broker = msgspec.convert(chosen, BrokerConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"broker options: {error}") from error
     broker.address()
     broker.password()
     return broker

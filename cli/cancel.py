@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Optional
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
+from pamdi.cli.numbers import positive
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import ResultJson, read_result
@@ -20,7 +21,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("id", metavar="ID")
-    parser.add_argument("--timeout", metavar="S", type=float, default=5.0, help="wait so long (default 5)")
+    parser.add_argument("--timeout", metavar="S", type=positive, default=5.0, help="wait so long (default 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_broker_options(parser)
     parser.set_defaults(run=_run)
@@ -48,7 +49,6 @@ class _Cancelling:
         self._arguments = arguments
         self._broker = broker_from(arguments)
         self._topics = Topics(self._broker.prefix)
-        self._asked = False
         self._ended = asyncio.Event()
         self._result: Optional[ResultJson] = None
         self._connection = Connection(self._broker, f"pamdi-cancel-{uuid.uuid4().hex[:8]}", self._heard)
@@ -58,16 +58,14 @@ class _Cancelling:
         await run_together({"broker": self._connection.run(), "ask": self._ask()})
         if self._result is None:
             source, id, waited_s = self._arguments.source, self._arguments.id, self._arguments.timeout
-            if not self._asked:
-                raise Unreachable(f"{self._broker.url} did not answer within {waited_s:g} s: check --broker and --user")
             raise Unreachable(f"{source}/{id}: no word within {waited_s:g} s: it is not open, or its head is away")
         return self._result
 
     async def _ask(self) -> None:
         try:
-            await asyncio.wait_for(self._connection.connected.wait(), self._arguments.timeout)
+            await self._connection.reached(self._arguments.timeout)
             topic = self._topics.source(self._arguments.source, "cancel")
-            self._asked = self._connection.publish(topic, json.dumps({"id": self._arguments.id}).encode(), 1)
+            self._connection.publish(topic, json.dumps({"id": self._arguments.id}).encode(), 1)
             await asyncio.wait_for(self._ended.wait(), self._arguments.timeout)
         except asyncio.TimeoutError:
             return

@@ -7,6 +7,7 @@ import uuid
 from typing import Any, Dict, Optional
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
+from pamdi.cli.numbers import positive
 from pamdi.core.errors import ConfigError, Unreachable
 from pamdi.core.topics import Topics, valid_id
 
@@ -23,7 +24,7 @@ def add_parser(commands: Any) -> None:
         "reallocate", help="make the allocation anew, now", epilog="example: pamdi reallocate"
     )
     for parser, run in ((drain, _drain), (reallocate, _reallocate)):
-        parser.add_argument("--wait", type=float, default=60.0, metavar="S", help="for it to come true (60)")
+        parser.add_argument("--wait", type=positive, default=60.0, metavar="S", help="for it to come true (60)")
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
         add_broker_options(parser)
         parser.set_defaults(run=run)
@@ -59,7 +60,7 @@ async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Di
     task = asyncio.ensure_future(connection.run())
     last: Optional[Dict[str, Any]] = None
     try:
-        await asyncio.wait_for(connection.connected.wait(), ANSWER_S)
+        await connection.reached(ANSWER_S)
         connection.publish(topic, json.dumps({"id": id, "on": on}).encode())
         last = await asyncio.wait_for(heard.get(), ANSWER_S)
         while last["status"] == "accepted":
@@ -68,8 +69,7 @@ async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Di
     except asyncio.TimeoutError as error:
         if last is not None:
             return {**last, "status": "waiting"}
-        what = "the controller" if connection.connected.is_set() else f"broker {broker.url}"
-        raise Unreachable(f"{what} did not answer within {ANSWER_S:g} s: is it running?") from error
+        raise Unreachable(f"the controller did not answer within {ANSWER_S:g} s: is it running?") from error
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -32,16 +32,26 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    words = [word for word in given if word != "--debug"]  # wherever it stands
+    parsed = build_parser().parse_args(["--debug", *words] if len(words) < len(given) else words)
     try:
         return int(parsed.run(parsed))
-    except PamdiError as error:
-        if parsed.debug:
-            raise
-        print(f"pamdi: {error}", file=sys.stderr)
-        return 1
     except (KeyboardInterrupt, BrokenPipeError):
         return 1
+    except (PamdiError, OSError) as error:
+        if parsed.debug:
+            raise
+        print(f"pamdi: {_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _line(error: Exception) -> str:
+    """What the system says names the file and the trouble; ours are lines already."""
+    if not isinstance(error, OSError):
+        return str(error)
+    where = error.filename if error.filename is not None else type(error).__name__
+    return f"{where}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -34,16 +34,12 @@ def _run(arguments: argparse.Namespace) -> int:
 async def look(broker: Any) -> Dict[str, Any]:
     """Listen for a moment; the fleet as a plain document. Raises Unreachable."""
     from pamdi.client.watcher import Watcher
-    from pamdi.core.errors import Unreachable
 
     watcher = Watcher(broker)
     await watcher.start()
     assert watcher.mqtt is not None
     try:
-        await asyncio.wait_for(watcher.mqtt.connected.wait(), CONNECT_S)
-    except asyncio.TimeoutError as error:
-        raise Unreachable(f"broker {broker.url} did not answer within {CONNECT_S:g} s: check --broker") from error
-    else:
+        await watcher.mqtt.reached(CONNECT_S)
         await asyncio.sleep(LISTEN_S)
     finally:
         await watcher.stop()

@@ -13,8 +13,9 @@ from typing import Any, Dict, List, Optional
 import numpy as np
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
+from pamdi.cli.numbers import positive, seconds
 from pamdi.client.client import Answer, Client
-from pamdi.core.errors import BadInput, PamdiError, Unreachable
+from pamdi.core.errors import BadInput, PamdiError
 from pamdi.core.topics import valid_id
 
 EXAMPLE = "example: pamdi submit gate image.npy --input image --priority 10 --deadline 0.5"
@@ -27,10 +28,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help=".npy or .npz, one work each")
     parser.add_argument("--input", metavar="NAME", default="image", help="the input in a .npy file (default image)")
     parser.add_argument("--id", metavar="ID", help="id of the work (one FILE only; default: a new one)")
-    parser.add_argument("--priority", metavar="G", type=_positive, help="gamma; capped by the source's gamma_max")
-    parser.add_argument("--deadline", metavar="S", type=_positive, help="seconds after which the answer is worthless")
-    parser.add_argument("--timeout", metavar="S", type=_positive, default=60.0, help="wait so long (default 60)")
-    parser.add_argument("--retry", metavar="S", type=float, default=0.0, help="try passing refusals again for so long")
+    parser.add_argument("--priority", metavar="G", type=positive, help="gamma; capped by the source's gamma_max")
+    parser.add_argument("--deadline", metavar="S", type=positive, help="seconds after which the answer is worthless")
+    parser.add_argument("--timeout", metavar="S", type=positive, default=60.0, help="wait so long (default 60)")
+    parser.add_argument(
+        "--retry", metavar="S", type=seconds, default=0.0, help="try passing refusals again for so long"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_broker_options(parser)
     parser.set_defaults(run=_run)
@@ -65,10 +68,7 @@ async def _submit(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
     room = asyncio.Semaphore(WORKS_AT_ONCE)
     broker = broker_from(arguments)
     async with Client(broker, retry_refused_s=arguments.retry) as client:
-        try:
-            await client.connected(min(10.0, arguments.timeout))
-        except Unreachable as error:
-            raise Unreachable(f"{broker.url}: {error}, --user and --password-file") from error
+        await client.connected(min(10.0, arguments.timeout))
 
         async def one(path: Path, inputs: Dict[str, "np.ndarray"]) -> Dict[str, Any]:
             async with room:
@@ -133,10 +133,3 @@ def _shown(name: str, output: Dict[str, Any]) -> str:
     if isinstance(row, list) and row and all(isinstance(value, (int, float)) for value in row):
         text += f", largest at {int(np.argmax(np.asarray(row)))}"
     return text
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

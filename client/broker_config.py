@@ -7,11 +7,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pamdi.core.errors import ConfigError
-from pamdi.core.topics import PREFIX
+from pamdi.core.topics import PREFIX, valid_id
+
+KEEPALIVE_S_MAX = 600  # a broker notices a dead client after one and a half times as long
 
 
 class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``url``: mqtt://host[:1883] or mqtts://host[:8883]. ``password_file`` holds one line."""
+    """``url``: mqtt://host[:1883] or mqtts://host[:8883]. ``password_file`` holds one line. Raises ValueError for a
+    prefix that topics cannot begin with, and for a keep-alive that MQTT does not know."""
 
     url: str = "mqtt://127.0.0.1:1883"
     user: Optional[str] = None
@@ -21,6 +24,16 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_file: Optional[str] = None
     prefix: str = PREFIX
     keepalive_s: int = 10
+
+    def __post_init__(self) -> None:
+        if not all(valid_id(part) for part in self.prefix.split("/")):
+            raise ValueError(f"prefix {self.prefix!r}: words of letters, digits, _ . - with / between them")
+        if not 1 <= self.keepalive_s <= KEEPALIVE_S_MAX:
+            raise ValueError(f"keepalive_s is {self.keepalive_s}: 1 to {KEEPALIVE_S_MAX}")
+
+    def client_id(self, name: str) -> str:
+        """What ``name`` is called at the broker, where fleets with other prefixes may have one of that name."""
+        return name if self.prefix == PREFIX else f"{self.prefix}/{name}"
 
     def address(self) -> Tuple[str, int, bool]:
         """Host, port, and whether TLS is wanted. Raises ConfigError."""
@@ -41,7 +54,6 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return None
         try:
             return Path(self.password_file).read_text().strip()
-        except OSError as error:
-            raise ConfigError(
-                f"password file {self.password_file}: {error.strerror}: check the path and mode"
-            ) from error
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "not text"
+            raise ConfigError(f"password file {self.password_file}: {why}: check the path and mode") from error

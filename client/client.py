@@ -9,7 +9,6 @@ a known id with what it knows. Each id is handed to the application once.
 """
 
 import asyncio
-import contextlib
 import uuid
 from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
@@ -89,17 +88,13 @@ class Client:
     async def __aexit__(self, *error: Any) -> None:
         assert self._task is not None
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.gather(self._task, return_exceptions=True)
         for pending in self._pending.values():
             pending.done.cancel()
 
     async def connected(self, within_s: float = 10.0) -> None:
-        """Raises Unreachable when the broker does not answer in time."""
-        try:
-            await asyncio.wait_for(self._mqtt.connected.wait(), within_s)
-        except asyncio.TimeoutError as error:
-            raise Unreachable(f"the broker did not answer within {within_s:g} s: check --broker") from error
+        """Raises Unreachable when the broker does not answer in time, ConfigError for settings that cannot work."""
+        await self._mqtt.reached(within_s)
 
     async def watch(self, source: str) -> None:
         """Subscribe to a source's results: before the first submission, or an answer could be missed."""
@@ -184,6 +179,8 @@ class Client:
         if result.status == "refused":
             self._refused(pending, result)
             return
+        # Before anything is remembered: what cannot be read is no answer.
+        outputs = read_outputs(result) if pending is not None else {}
         print_of = repr((result.status, result.reason, result.outputs, result.path))
         if key in self._ended:
             self.duplicated += self._ended[key] != print_of
@@ -193,7 +190,7 @@ class Client:
         while len(self._ended) > REMEMBERED_MAX:
             del self._ended[next(iter(self._ended))]
         if pending is not None:
-            self._finish(pending, result)
+            self._finish(pending, result, outputs)
 
     def _refused(self, pending: Optional[_Pending], result: ResultJson) -> None:
         if pending is None or pending.admitted:
@@ -205,9 +202,9 @@ class Client:
             pending.repeats = 0
             pending.retry_at = now + again_s
         else:
-            self._finish(pending, result)
+            self._finish(pending, result, {})
 
-    def _finish(self, pending: _Pending, result: ResultJson) -> None:
+    def _finish(self, pending: _Pending, result: ResultJson, outputs: Arrays) -> None:
         if not pending.done.done():
             pending.done.set_result(
                 Answer(
@@ -215,7 +212,7 @@ class Client:
                     result.status,
                     result.reason,
                     result.detail,
-                    read_outputs(result),
+                    outputs,
                     result.latency_s,
                     result.path,
                     result.replayed,

@@ -2,8 +2,9 @@
 
 aiomqtt does not reconnect, so this does: with back-off, and with everything that must be true on the broker said again
 after every connect (subscriptions, then whatever ``on_connect`` publishes). What is published while the broker is
-away waits in a bounded queue; a message of QoS 1 leaves the queue when the broker has acknowledged it, so a broker
-that dies in between gets it again. TCP_NODELAY is set because without it a QoS 1 round trip takes 44 ms.
+away waits in a queue that is bounded in messages and bytes; a message of QoS 1 leaves the queue when the broker has
+acknowledged it, so a broker that dies in between gets it again. TCP_NODELAY is set because without it a QoS 1 round
+trip takes 44 ms.
 """
 
 import asyncio
@@ -18,9 +19,11 @@ import aiomqtt
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import run_together
+from pamdi.core.errors import ConfigError, Unreachable
 
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 QUEUE_MESSAGES_MAX = 20_000
+QUEUE_BYTES_MAX = 512 * 2**20  # the core bounds works and answers long before
 IN_FLIGHT_MAX = 20
 CALL_S_MAX = 15.0
 REMIND_S = 30.0
@@ -53,9 +56,11 @@ class Connection:
         will: Optional[Will] = None,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self._broker, self._client_id, self._will, self._log = broker, client_id, will, log
+        self._broker, self._will, self._log = broker, will, log
+        self._client_id = broker.client_id(client_id)
         self._on_message, self._on_connect = on_message, on_connect
         self._queue: Deque[Outgoing] = deque()
+        self._queued_bytes = 0  # what is in flight included
         self._in_flight: Set["asyncio.Task[None]"] = set()
         self._unsent: List[Outgoing] = []  # was in flight when the connection was lost
         self._sequence = 0
@@ -63,6 +68,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._client: Optional[aiomqtt.Client] = None
         self.connected = asyncio.Event()
+        self.problem = ""  # why the last try to connect failed
         self.overflows = 0
 
     def subscribe(self, topic: str, qos: int = 1) -> None:
@@ -84,13 +90,34 @@ class Connection:
         on_acknowledged: Optional[Callable[[], None]] = None,
     ) -> bool:
         """Queue a message; never blocks. QoS 0 is dropped while the broker is away. False: dropped, and counted."""
-        if (qos == 0 and not self.connected.is_set()) or len(self._queue) >= QUEUE_MESSAGES_MAX:
+        full = len(self._queue) >= QUEUE_MESSAGES_MAX or self._queued_bytes + len(payload) > QUEUE_BYTES_MAX
+        if full or (qos == 0 and not self.connected.is_set()):
             self.overflows += 1
             return False
         self._sequence += 1
+        self._queued_bytes += len(payload)
         self._queue.append(Outgoing(topic, payload, qos, retain, on_acknowledged, self._sequence))
         self._wake.set()
         return True
+
+    def check(self) -> None:
+        """Raises ConfigError for settings that no waiting mends."""
+        self._broker.password()
+        if self._broker.address()[2]:
+            _tls_context(self._broker)
+
+    async def reached(self, within_s: float) -> None:
+        """Wait for the broker while ``run`` runs. Raises Unreachable with what was in the way, ConfigError for settings
+        that cannot work."""
+        self.check()
+        try:
+            await asyncio.wait_for(self.connected.wait(), within_s)
+        except asyncio.TimeoutError as error:
+            why = f" ({self.problem})" if self.problem else ""
+            raise Unreachable(
+                f"broker {self._broker.url} did not let us in within {within_s:g} s{why}: check --broker, --user and "
+                "--password-file"
+            ) from error
 
     async def run(self) -> None:
         """Keep the connection until cancelled. Raises ConfigError for settings that cannot work."""
@@ -103,6 +130,7 @@ class Connection:
                     retry_s, said_at = RETRY_S_MIN, float("-inf")
                     await self._serve(client)
             except (aiomqtt.MqttError, OSError, asyncio.TimeoutError) as error:
+                self.problem = str(error)
                 if loop.time() - said_at > REMIND_S:
                     said_at = loop.time()
                     self._log(f"broker {host}:{port} is out of reach ({error}): trying again until it answers")
@@ -126,11 +154,6 @@ class Connection:
 
     def _open(self) -> aiomqtt.Client:
         host, port, tls = self._broker.address()
-        context = None
-        if tls:
-            context = ssl.create_default_context(cafile=self._broker.ca_file)
-            if self._broker.cert_file is not None:
-                context.load_cert_chain(self._broker.cert_file, self._broker.key_file)
         will = self._will
         return aiomqtt.Client(
             host,
@@ -145,13 +168,12 @@ class Connection:
             max_inflight_messages=IN_FLIGHT_MAX,
             max_queued_incoming_messages=0,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            tls_context=context,
+            tls_context=_tls_context(self._broker) if tls else None,
         )
 
     async def _serve(self, client: aiomqtt.Client) -> None:
         self._client = client
-        for topic, qos in self._subscriptions.items():
-            await client.subscribe(topic, qos)
+        await self._say_subscriptions(client)
         self.connected.set()
         self._on_connect()
         try:
@@ -164,6 +186,18 @@ class Connection:
             # In the order of publishing: an older state must not come after a newer one.
             self._queue.extendleft(sorted(self._unsent, key=lambda message: message.sequence, reverse=True))
             self._unsent.clear()
+
+    async def _say_subscriptions(self, client: aiomqtt.Client) -> None:
+        """Others subscribe and unsubscribe while we speak: until the broker knows what we know now."""
+        told: Dict[str, int] = {}
+        while told != self._subscriptions:
+            for topic in [topic for topic in told if topic not in self._subscriptions]:
+                await client.unsubscribe(topic)
+                del told[topic]
+            for topic, qos in list(self._subscriptions.items()):
+                if told.get(topic) != qos:
+                    await client.subscribe(topic, qos)
+                    told[topic] = qos
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
@@ -202,6 +236,28 @@ class Connection:
                 self._queue.appendleft(message)
             elif message.qos > 0:
                 self._unsent.append(message)
+            else:
+                self._queued_bytes -= len(message.payload)
             raise
+        self._queued_bytes -= len(message.payload)
         if message.on_acknowledged is not None:
             message.on_acknowledged()
+
+
+def _tls_context(broker: BrokerConfig) -> ssl.SSLContext:
+    """Raises ConfigError for a file that is absent, unreadable or no certificate: waiting does not mend those."""
+    try:
+        context = ssl.create_default_context(cafile=broker.ca_file)
+    except OSError as error:
+        raise ConfigError(f"ca_file {broker.ca_file}: {_why(error)}: give the PEM file of the authority") from error
+    if broker.cert_file is not None:
+        try:
+            context.load_cert_chain(broker.cert_file, broker.key_file)
+        except OSError as error:
+            files = f"cert_file {broker.cert_file}, key_file {broker.key_file}"
+            raise ConfigError(f"{files}: {_why(error)}: give a PEM certificate and its key") from error
+    return context
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)) if not isinstance(error, ssl.SSLError) else "not what it should hold"

@@ -13,6 +13,13 @@ from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo,
 from pamdi.core.messages import Beacon
 from pamdi.core.topics import Topics
 
+REPORTS_MAX = 1000
+
+
+class _Report(msgspec.Struct):
+    id: str
+    said: str
+
 
 class Watcher:
     """``start`` it in a running loop; read the dicts at any time."""
@@ -43,8 +50,7 @@ class Watcher:
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def settled(self, devices: List[str], policy: str, sources: List[str]) -> bool:
         """Whether every device holds what the newest epoch wants of it, for these sources under this policy."""
@@ -80,8 +86,10 @@ class Watcher:
             "config": (self.sources, SourceSpec),
         }  # fmt: skip
         if leaf == "report":
-            report = msgspec.json.decode(payload)
-            self.reports[str(report["id"])] = str(report["said"])
+            report = msgspec.json.decode(payload, type=_Report)
+            self.reports[report.id] = report.said
+            if len(self.reports) > REPORTS_MAX:
+                del self.reports[next(iter(self.reports))]
         elif kind == "controller":
             self.controller = payload.decode()
         elif leaf == "state":

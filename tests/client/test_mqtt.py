@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import socket
 import struct
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from pamdi.client import mqtt
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.mqtt import Connection, Will
-from pamdi.core.errors import ConfigError
+from pamdi.core.errors import ConfigError, Unreachable
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
 
 WAIT_S = 60.0
@@ -103,9 +104,9 @@ async def test_messages_and_subscriptions_survive_the_brokers_death(broker: Runn
         assert not speaker.publish("a", b"of the moment", 0)
         # The listener must be there first: a clean session hears nothing of the time before.
         broker.start()
-        await until(lambda: listener.connected.is_set() and speaker.connected.is_set(), 30.0)
+        await until(lambda: listener.connected.is_set() and speaker.connected.is_set())
         speaker.publish("a", b"last")
-        await until(lambda: b"last" in ear.payloads, 30.0)
+        await until(lambda: b"last" in ear.payloads)
     assert len(connects) == 2
     assert b"of the moment" not in ear.payloads
 
@@ -121,8 +122,8 @@ async def test_every_acknowledgement_is_true_whenever_the_broker_dies(tmp_path: 
                 speaker.publish("a", bytes(2000), 1, False, functools.partial(acknowledged.append, number))
             await until(lambda: len(acknowledged) > 100)
             broker.restart()
-            await until(lambda: len(acknowledged) >= 3000, 30.0)
-            assert await speaker.drain(5.0)
+            await until(lambda: len(acknowledged) >= 3000)
+            assert await speaker.drain(WAIT_S)
     assert sorted(acknowledged) == list(range(3000))
 
 
@@ -136,7 +137,7 @@ async def test_the_will_speaks_for_a_connection_that_dies_and_not_for_one_that_s
             async with kept(Connection(config, "device", Ear(), will=Will("state", b"offline"))) as device:
                 await until(device.connected.is_set)
                 device.publish("state", b"stopped", 1, True)
-                assert await device.drain(5.0)
+                assert await device.drain(WAIT_S)
             await until(lambda: b"stopped" in ear.payloads)
             async with kept(Connection(config, "device", Ear(), will=Will("state", b"offline"))) as first:
                 await until(first.connected.is_set)
@@ -222,6 +223,99 @@ async def test_what_was_in_flight_goes_again_in_its_order() -> None:
     server.close()
     await server.wait_closed()
     assert [message.payload for message in connection._queue] == [b"%d" % number for number in range(12)]
+
+
+class SlowToSubscribe:
+    """Takes subscriptions; while the first one is on its way, somebody changes what is wanted."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.known: List[str] = []
+        self._meanwhile = [meanwhile]
+
+    async def subscribe(self, topic: str, qos: int) -> None:
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        self.known.append(topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        self.known.remove(topic)
+
+
+async def test_subscriptions_that_change_while_they_are_said_are_kept() -> None:
+    """An allocation that comes on one connection changes what the other, which is just connecting, must hear."""
+    connection = Connection(BrokerConfig(), "c", Ear())
+    for topic in ("a", "b"):
+        connection.subscribe(topic)
+
+    def change() -> None:
+        connection.unsubscribe("a")
+        connection.subscribe("c")
+
+    client: Any = SlowToSubscribe(change)
+    await connection._say_subscriptions(client)
+    assert sorted(client.known) == ["b", "c"]
+
+
+async def test_what_waits_for_a_broker_is_bounded_in_bytes(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "QUEUE_BYTES_MAX", 1000)
+    connection = Connection(BrokerConfig(broker.url), "c", Ear())
+    assert [connection.publish("a", bytes(400)) for _ in range(3)] == [True, True, False]
+    async with kept(connection):
+        assert await connection.drain(WAIT_S)  # and what has left makes room again
+        assert connection.publish("a", bytes(1000)) and await connection.drain(WAIT_S)
+        await until(lambda: connection._queued_bytes == 0)
+    assert connection.overflows == 1
+
+
+async def test_small_packets_leave_at_once(broker: RunningBroker) -> None:
+    async with kept(Connection(BrokerConfig(broker.url), "c", Ear())) as connection:
+        await until(connection.connected.is_set)
+        client: Any = connection._client
+        assert client._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+async def test_two_fleets_with_their_own_prefixes_share_a_broker(broker: RunningBroker) -> None:
+    """One id at the broker would mean that each cuts the other off, for ever."""
+    connects: List[int] = []
+    async with contextlib.AsyncExitStack() as stack:
+        for prefix in ("one/v1", "two/v1"):
+            config = BrokerConfig(broker.url, prefix=prefix)
+            connection = Connection(config, "pamdi-d0", Ear(), lambda: connects.append(1))
+            await stack.enter_async_context(kept(connection))
+            await until(connection.connected.is_set)
+            assert connection.publish("a", b"x") and await connection.drain(WAIT_S)
+    assert len(connects) == 2
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"ca_file": "gone.crt"}, "ca_file gone.crt: No such file"),
+    ({"ca_file": __file__}, "not what it should hold"),
+    ({"cert_file": "gone.crt", "key_file": "gone.key"}, "cert_file gone.crt, key_file gone.key: No such file"),
+    ({"password_file": "gone"}, "password file gone: No such file"),
+])  # fmt: skip
+async def test_a_file_that_no_waiting_mends_ends_the_connection_with_its_name(changes: Any, says: str) -> None:
+    connection = Connection(BrokerConfig("mqtts://127.0.0.1:1", **changes), "c", Ear())
+    for tried in (connection.run(), connection.reached(1.0)):
+        with pytest.raises(ConfigError, match=says):
+            await tried
+
+
+async def test_who_cannot_reach_the_broker_is_told_why() -> None:
+    async with kept(Connection(BrokerConfig(f"mqtt://127.0.0.1:{free_port()}"), "c", Ear())) as connection:
+        await until(lambda: connection.problem)
+        with pytest.raises(Unreachable, match=r"did not let us in within 0.1 s \(.*refused.*\): check --broker"):
+            await connection.reached(0.1)
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"prefix": "a/#"}, "prefix"), ({"prefix": ""}, "prefix"), ({"prefix": "a//b"}, "prefix"),
+    ({"keepalive_s": 0}, "keepalive_s is 0: 1 to 600"), ({"keepalive_s": -1}, "keepalive_s"),
+])  # fmt: skip
+def test_a_prefix_or_keep_alive_that_cannot_be_is_told(changes: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        BrokerConfig(**changes)
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:1883", "http://broker", "mqtt://", "mqtt://h:99999", "mqtt://u:p@h"])

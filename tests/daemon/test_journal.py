@@ -1,22 +1,27 @@
 """The journal keeps its word: what it reported as written is there after any death of the process."""
 
+import contextlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import numpy as np
 import pytest
 
+from pamdi.core.errors import ConfigError
 from pamdi.core.events import JournalRefused, JournalWritten, Restored
 from pamdi.core.instructions import JournalAttempt, JournalFinal, JournalForget, JournalOpen
 from pamdi.core.work import Visit, WorkId
 from pamdi.daemon import journal as journal_module
+from pamdi.daemon import journal_store
 from pamdi.daemon.journal import Journal
+from pamdi.daemon.journal_store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = (Visit(0, 2, "a", 0.1, 0.2, 0.0), Visit(2, 3, "b", 0.0, 0.1, 0.05))
@@ -116,7 +121,8 @@ def test_what_is_forgotten_does_not_come_back(tmp_path: Path, durable: bool) -> 
 
 def test_a_clock_that_went_back_makes_no_age_negative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Life(tmp_path).put(opened("w1", True, left_s=5.0), opened("w2"), ended("w2")).end()
-    monkeypatch.setattr(journal_module, "boot_time", lambda: 1.0)  # as after a reboot
+    for module in (journal_module, journal_store):
+        monkeypatch.setattr(module, "boot_time", lambda: 1.0)  # as after a reboot
     back = restored(tmp_path)
     assert [record.age_s for record in back.open] == [0.0]
     assert [record.age_s for record in back.final] == [0.0]
@@ -138,7 +144,7 @@ def test_a_full_disk_refuses_the_work_and_later_takes_the_next(tmp_path: Path) -
 
 
 def wait_for(life: Life, events: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(life.events) < events:
         assert time.monotonic() < deadline, life.events
         time.sleep(0.005)
@@ -183,3 +189,86 @@ def test_what_was_reported_written_survives_a_kill_at_any_moment(tmp_path: Path,
     assert missing == [], f"seed {seed}"
     wrong = [id for id, record in present.items() if record.payload["x"].tolist() != [int(id)] * 500]
     assert wrong == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one mebibyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def verdict(life: Life, record: Any) -> bool:
+    """Whether it has been written."""
+    before = len(life.events)
+    life.put(record)
+    wait_for(life, before + 1)
+    return isinstance(life.events[-1], JournalWritten)
+
+
+def test_on_a_full_disk_works_end_are_remembered_and_make_room_for_the_next(small_disk: Path) -> None:
+    """New works are refused; the ends of old ones are written, and the room that they free is used again."""
+    life = Life(small_disk)
+    ids: List[str] = []
+    while verdict(life, opened(f"w{len(ids)}", count=3000)):
+        ids.append(f"w{len(ids)}")
+    assert len(ids) > 20 and "make room" in life.events[-1].detail
+    assert all(verdict(life, ended(id)) for id in ids)
+    back = Life(small_disk)  # as after a kill: the first life has not closed its file
+    assert (back.restored.open, {record.work.id for record in back.restored.final}) == ((), set(ids))
+    back.put(*(JournalForget(work(id)) for id in ids))
+    assert verdict(back, opened("next", count=3000)) and life.lines == back.lines == []
+    back.end()
+    life.end()
+
+
+def test_a_disk_that_somebody_else_fills_loses_no_work(small_disk: Path) -> None:
+    life = Life(small_disk)
+    assert verdict(life, opened("w1", count=3000))
+    with (small_disk / "foreign").open("wb", buffering=0) as foreign, contextlib.suppress(OSError):
+        while True:
+            foreign.write(bytes(4096))
+    assert not verdict(life, opened("w2", count=3000)) and verdict(life, ended("w1"))
+    life.end()
+    again = Life(small_disk)
+    assert [record.work.id for record in again.restored.final] == ["w1"]
+    (small_disk / "foreign").unlink()
+    assert verdict(again, opened("w3", count=3000))
+    again.end()
+
+
+@pytest.mark.parametrize("folder", ["run", "state"])
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).write_text("not a folder")
+    if folder == "state":  # needed only for sources that ask for the disk: their works are refused
+        life = Life(tmp_path)
+        assert not verdict(life, opened("w1", True)) and verdict(life, opened("w2"))
+        life.end()
+        return
+    with pytest.raises(ConfigError, match="check runtime_dir and state_dir") as error:
+        Life(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_cannot_be_opened_at_present_is_not_taken_for_damaged(tmp_path: Path) -> None:
+    """Here another process holds it; a disk without room for SQLite's own files is the same to us."""
+    Life(tmp_path).put(opened("w1")).end()
+    holder = sqlite3.connect(str(tmp_path / "run" / "journal.sqlite"), isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ConfigError, match="locked"):
+        open_store(tmp_path / "run" / "journal.sqlite", False, print, patience_s=0.1)
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert [record.work.id for record in restored(tmp_path).open] == ["w1"]
+
+
+def test_a_record_that_cannot_be_stored_is_refused_and_the_next_one_is_written(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    assert not verdict(life, opened("\ud800"))  # no such text in SQLite: an error of another kind
+    assert verdict(life, opened("w1"))
+    life.end()

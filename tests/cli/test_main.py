@@ -1,0 +1,68 @@
+"""How every command ends: status 0, 1 or 2, one line for what a person must mend, a traceback only with --debug."""
+
+from typing import List
+
+import pytest
+
+from pamdi.cli.main import build_parser, main
+from pamdi.core.errors import BadInput
+from tests.brokers import free_port
+
+
+@pytest.mark.parametrize("words", [
+    [], ["fly"], ["submit"], ["submit", "gate", "x.npy", "--priority", "0"],
+    ["submit", "gate", "x.npy", "--deadline", "soon"],
+    ["submit", "gate", "x.npy", "--retry", "-1"], ["cancel", "gate", "w1", "--timeout", "nan"],
+    ["drain", "d0", "--wait", "0"], ["daemon"], ["controller", "--confg", "x"],
+])  # fmt: skip
+def test_wrong_use_is_status_2(words: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2 and capsys.readouterr().err.count("error: ") == 1
+
+
+WRONG = [
+    ["submit", "a/b", "x.npy"], ["submit", "gate", "gone.npy"], ["drain", "a/b"], ["cancel", "a/b", "w1"],
+    ["daemon", "--config", "gone.toml"], ["controller", "--config", "gone.toml"],
+    ["status", "--broker", "http://x"], ["reallocate", "--ca", "gone.crt", "--broker", "mqtts://127.0.0.1:1"],
+    ["status", "--password-file", "gone"], ["status", "--prefix", "a/#"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_what_a_person_must_mend_is_one_line(words: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("pamdi: ") and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--debug", "submit", "a/b", "x.npy"], ["submit", "a/b", "x.npy", "--debug"]])
+def test_debug_shows_the_traceback_wherever_it_stands(words: List[str]) -> None:
+    with pytest.raises(BadInput):
+        main(words)
+
+
+def test_trouble_with_a_file_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsed = build_parser().parse_args(["status"])
+
+    def full(arguments: object) -> int:
+        raise OSError(28, "No space left on device", "/store/model.json")
+
+    parsed.run = full
+    monkeypatch.setattr("argparse.ArgumentParser.parse_args", lambda self, words: parsed)
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err == "pamdi: /store/model.json: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["status", "drain d0", "reallocate", "cancel gate w1 --timeout 0.5"])
+def test_a_broker_that_is_not_there_is_one_line(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pamdi.cli.status.CONNECT_S", 0.5)
+    monkeypatch.setattr("pamdi.cli.fleet_commands.ANSWER_S", 0.5)
+    url = f"mqtt://127.0.0.1:{free_port()}"
+    assert main([*command.split(), "--broker", url]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith(f"pamdi: broker {url} did not let us in within 0.5 s") and line.count("\n") == 1
