@@ -13,7 +13,7 @@ import random
 import socket
 import ssl
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
 
 import aiomqtt
 
@@ -61,7 +61,7 @@ class Connection:
         self._on_message, self._on_connect = on_message, on_connect
         self._queue: Deque[Outgoing] = deque()
         self._queued_bytes = 0  # what is in flight included
-        self._in_flight: Set["asyncio.Task[None]"] = set()
+        self._in_flight: Dict["asyncio.Task[None]", Outgoing] = {}
         self._unsent: List[Outgoing] = []  # was in flight when the connection was lost
         self._sequence = 0
         self._subscriptions: Dict[str, int] = {}
@@ -207,38 +207,35 @@ class Connection:
     async def _send(self, client: aiomqtt.Client) -> None:
         while True:
             while self._queue and len(self._in_flight) < IN_FLIGHT_MAX:
-                task = asyncio.get_running_loop().create_task(self._publish(client, self._queue.popleft()))
-                self._in_flight.add(task)
+                message = self._queue.popleft()
+                task = asyncio.get_running_loop().create_task(self._publish(client, message))
+                self._in_flight[task] = message
                 task.add_done_callback(self._landed)
             self._wake.clear()
             await self._wake.wait()
-            for task in [task for task in self._in_flight if task.done()]:
-                self._in_flight.discard(task)
 
     def _landed(self, task: "asyncio.Task[None]") -> None:
-        self._in_flight.discard(task)
+        """Sent and acknowledged, or not: then it is kept, also when it was cancelled before it had begun."""
+        message = self._in_flight.pop(task)
         self._wake.set()
-        if not task.cancelled():
-            task.exception()
+        if not task.cancelled() and task.exception() is None:
+            return
+        if message.qos == SUBSCRIPTION:
+            self._queue.appendleft(message)
+        elif message.qos > 0:
+            self._unsent.append(message)
+        else:
+            self._queued_bytes -= len(message.payload)
 
     async def _publish(self, client: aiomqtt.Client, message: Outgoing) -> None:
         """No time limit for the acknowledgement: the library keeps the message, so a second copy would only add to
         what a slow link has to carry. A broker that is dead is found by the keep-alive."""
-        try:
-            if message.qos == SUBSCRIPTION and message.topic in self._subscriptions:
-                await client.subscribe(message.topic, self._subscriptions[message.topic])
-            elif message.qos == SUBSCRIPTION:
-                await client.unsubscribe(message.topic)
-            else:
-                await client.publish(message.topic, message.payload, message.qos, message.retain, timeout=math.inf)
-        except BaseException:
-            if message.qos == SUBSCRIPTION:
-                self._queue.appendleft(message)
-            elif message.qos > 0:
-                self._unsent.append(message)
-            else:
-                self._queued_bytes -= len(message.payload)
-            raise
+        if message.qos == SUBSCRIPTION and message.topic in self._subscriptions:
+            await client.subscribe(message.topic, self._subscriptions[message.topic])
+        elif message.qos == SUBSCRIPTION:
+            await client.unsubscribe(message.topic)
+        else:
+            await client.publish(message.topic, message.payload, message.qos, message.retain, timeout=math.inf)
         self._queued_bytes -= len(message.payload)
         if message.on_acknowledged is not None:
             message.on_acknowledged()

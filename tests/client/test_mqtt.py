@@ -327,3 +327,16 @@ def test_what_is_not_a_brokers_address_is_told(url: str) -> None:
 def test_ports_have_their_defaults() -> None:
     assert BrokerConfig("mqtt://h").address() == ("h", 1883, False)
     assert BrokerConfig("mqtts://h").address() == ("h", 8883, True)
+
+
+async def test_a_message_whose_sending_was_cancelled_before_it_began_is_kept() -> None:
+    connection = Connection(BrokerConfig(), "speaker", Ear())
+    connection.publish("a", b"kept")
+    sending = asyncio.ensure_future(connection._send(None))  # type: ignore[arg-type]
+    await asyncio.sleep(0)  # it has made the task, which has not had its turn
+    (task,) = connection._in_flight
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [message.payload for message in connection._unsent] == [b"kept"]
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
