@@ -1,9 +1,10 @@
 """``as-if-alone``: ours. The urgent source should notice as little as possible that it is not alone, and the others
 should lose no more than that costs.
 
-Four things are added to ``pa-mdi``, each measured alone in ``docs/paper.md``: what is left of the way counts
-(``ahead``); our own tensors that wait for the radio count as delay; a work waits for its own device where that is
+Four things are added to ``pa-mdi``, each a flag of its own, so that each can be measured alone: what is left of the way
+counts (``ahead``); our own tensors that wait for the radio count as delay; a work waits for its own device where that is
 quicker than anybody who has room now; a segment stands back for a promised, more urgent tensor (``holding_back``).
+``make paper`` compares the whole with the others.
 """
 
 from typing import Sequence
@@ -13,7 +14,7 @@ from pamdi.core.policy.rule import Candidate, Policy, Waiting
 
 class AsIfAlone(Policy):
     name = "as-if-alone"
-    source = "this project: pa-mdi that looks ahead, weighs its own link, waits, and stands back (docs/paper.md)"
+    source = "this project: pa-mdi that looks ahead, weighs its own link, waits, and stands back (make paper)"
     looks_ahead = True
     weighs_links = True
     patient = True
