@@ -1,9 +1,10 @@
 """``as-if-alone``: ours. The urgent source should notice as little as possible that it is not alone, and the others
 should lose no more than that costs.
 
-Four things are added to ``pa-mdi``, each a flag of its own, so that each can be measured alone: what is left of the way
-counts (``ahead``); our own tensors that wait for the radio count as delay; a work waits for its own device where that is
-quicker than anybody who has room now; a segment stands back for a promised, more urgent tensor (``holding_back``).
+Four things are added to ``pa-mdi``, each a flag of its own, so that each can be measured alone: what is left of the
+way counts (``ahead``); our own tensors that wait for the radio count as delay; a work waits for its own device where
+that is quicker than anybody who has room now; a segment stands back for a promised, more urgent tensor
+(``holding_back``).
 ``make paper`` compares the whole with the others.
 """
 
