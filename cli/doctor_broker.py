@@ -19,13 +19,16 @@ from pamdi.core.topics import Topics
 CONNECT_S_MAX = 5.0
 ROUND_TRIPS = 5
 ROUND_TRIP_S_MAX = 1.0
+ANSWER_S_MAX = 2.0  # a daemon that is busy answers later than the broker
 SLOW_S = 0.035  # a broker or client without TCP_NODELAY adds 40 ms to every exchange
 
 
 class BrokerVisit:
-    """One connection, five questions."""
+    """One connection, five questions. ``device``: whose daemon should answer them; None: nobody need."""
 
-    def __init__(self, broker: BrokerConfig, device: str) -> None:
+    def __init__(self, broker: BrokerConfig, device: Optional[str]) -> None:
+        self._named = device is not None
+        device = device or "doctor"
         self._ask = Topics(broker.prefix).device(device, "alive/ask")
         self._tell = Topics(broker.prefix).device(device, "alive/tell")
         self._settled = asyncio.Event()  # connected, or the first attempt has failed: there is no second
@@ -35,6 +38,7 @@ class BrokerVisit:
         self._connection.subscribe(self._ask)
         self._connection.subscribe(self._tell)
         self._echo = asyncio.Event()
+        self._answer = asyncio.Event()
         self.connected = False
         self.problem = "no answer"
         self.round_trips_s: List[float] = []
@@ -42,7 +46,9 @@ class BrokerVisit:
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         self._echo.set()
-        self.daemon_answers = self.daemon_answers or topic == self._tell
+        if topic == self._tell:
+            self.daemon_answers = True
+            self._answer.set()
 
     def _said(self, line: str) -> None:
         if "out of reach" in line:
@@ -64,6 +70,8 @@ class BrokerVisit:
                 self._connection.publish(self._ask, b"?", 1)
                 await asyncio.wait_for(self._echo.wait(), ROUND_TRIP_S_MAX)
                 self.round_trips_s.append(loop.time() - asked_at)
+            if self.connected and self._named:
+                await asyncio.wait_for(self._answer.wait(), ANSWER_S_MAX)
         except asyncio.TimeoutError:
             return
 
@@ -72,7 +80,7 @@ def about_broker(broker: BrokerConfig, device: Optional[str], needed: bool) -> L
     """``device``: whose daemon to look for. ``needed``: nobody named a broker, so that its absence may be meant."""
     try:
         host, port, tls = broker.address()
-        visit = asyncio.run(_visit(broker, device or "doctor"))
+        visit = asyncio.run(_visit(broker, device))
     except (ConfigError, ssl.SSLError) as error:
         return [Finding("broker", f"{broker.url}: {error}", WRONG, "mend the [broker] table or the options")]
     if not visit.connected:
@@ -85,7 +93,7 @@ def about_broker(broker: BrokerConfig, device: Optional[str], needed: bool) -> L
     return findings
 
 
-async def _visit(broker: BrokerConfig, device: str) -> BrokerVisit:
+async def _visit(broker: BrokerConfig, device: Optional[str]) -> BrokerVisit:
     visit = BrokerVisit(broker, device)
     await visit.run()
     return visit
