@@ -105,6 +105,7 @@ def _latency(arguments: argparse.Namespace) -> int:
     from pamdi.engines.manifest import read_manifest
     from pamdi.engines.open_backend import open_backend
 
+    _check_type(arguments.device)
     manifest = read_manifest(arguments.dir)
     backend = open_backend(arguments.backend, arguments.threads)
     if not 0 < arguments.width < 1 or not arguments.seconds_max > 0 or arguments.passes < 1:
@@ -135,6 +136,19 @@ def _latency(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _check_type(named: str) -> None:
+    """A table of a board is made on that board: from another machine it would call itself measured, and lie."""
+    from pamdi.engines.device_types import NAMES
+    from pamdi.engines.here import this_machine
+
+    here = this_machine()
+    if named in NAMES and here.device_type != named:
+        raise EngineError(
+            f"--device {named}: this machine is none ({here.description}): measure on the board, or give this "
+            f"machine's type a name of its own, such as --device {here.device_type or 'x86-cpu'}"
+        )
+
+
 def _today() -> str:
     return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
 
@@ -151,6 +165,8 @@ def _print_latency(arguments: argparse.Namespace, model: Any, path: Path, width:
     for batch, seconds in whole_s.items():
         print(f"{model.id}, batch {batch}: {seconds * 1e3:.3f} ms for all units, one after the other")
     print(f"{len(model.runs)} segments in {path}; the widest interval is {width:.1%} of its median")
+    each_s = [float(f"{model.seconds_of(unit, unit + 1):.4g}") for unit in range(len(model.units))]
+    print(f"for [model.seconds] of controller.toml: {arguments.device} = {each_s}")
 
 
 def _pairs(text: "str | None", manifest: Any) -> Sequence[Tuple[int, int]]:

@@ -7,7 +7,7 @@ what the daemon needs.
 import argparse
 import importlib
 import sys
-from typing import List, Optional
+from typing import List, NoReturn, Optional
 
 from pamdi import __version__
 from pamdi.core.errors import PamdiError
@@ -18,8 +18,15 @@ COMMANDS = (
 )  # fmt: skip
 
 
+class Parser(argparse.ArgumentParser):
+    """Wrong use is one line as well, and the usage one command away. Every sub-command's parser is one of these."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (how it is used: {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pamdi", description="Priority-aware model-distributed inference on a fleet of devices.",
         epilog="example: pamdi demo",
     )  # fmt: skip

@@ -48,8 +48,19 @@ async def serve(options: Options) -> int:
     """``--serve``: every source, no load of our own, what dies is started again; until cancelled."""
     async with Fleet(options, announce=True, active=("gate", "yard", "dock")) as fleet:
         _say_ready()
+        for line in _how_to_use(fleet):
+            print(line, file=sys.stderr, flush=True)
         await fleet.keep_alive()
     return 0
+
+
+def _how_to_use(fleet: Fleet) -> List[str]:
+    """For a person; a program reads the lines that are JSON."""
+    sources = ", ".join(f"{source.id} (gamma {source.gamma:g}, head {source.device})" for source in fleet.sources)
+    return [
+        f"the fleet is up: broker {fleet.url}, sources {sources}; Ctrl-C ends it. In another terminal, for example:",
+        f"  export PAMDI_BROKER_URL={fleet.url}; pamdi status; pamdi drain d2; pamdi drain d2 --undo",
+    ]
 
 
 def _say_ready() -> None:

@@ -68,6 +68,7 @@ def _sources(drawn: random.Random, ids: List[str]) -> List[SourceEntry]:
 def _arrivals(drawn: random.Random, source: str, rate_hz: float) -> ArrivalsEntry:
     kind = drawn.choice(["poisson", "poisson", "periodic", "backlog"])
     count, window = drawn.randrange(4, WORKS_MAX), drawn.randrange(1, 9)
+    window = window if kind == "backlog" else 1
     return ArrivalsEntry(source, kind, rate_hz, count, window, drawn.choice([0.0, 0.0, 0.3]))
 
 

@@ -130,6 +130,8 @@ def _check_arrivals(entry: ArrivalsEntry, scenario: Scenario, where: str) -> Non
         raise ConfigError(f"{where}: count is {entry.count}: it must be 0 or more")
     if entry.window < 1:
         raise ConfigError(f"{where}: window is {entry.window}: at least one work must be in flight")
+    if entry.window != 1 and entry.kind != "backlog":
+        raise ConfigError(f'{where}: window is for kind "backlog", this is {entry.kind}: remove it, or change kind')
     if not 0 <= entry.start_s < float("inf"):
         raise ConfigError(f"{where}: start_s is {entry.start_s}: it must be 0 or more, and finite")
 

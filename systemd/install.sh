@@ -82,8 +82,11 @@ for role in $roles; do
 done
 mkdir -p "$DESTDIR$BINDIR"
 ln -sfn "$PREFIX/bin/pamdi" "$DESTDIR$BINDIR/pamdi"
-echo "install-service: $DESTDIR$BINDIR/pamdi"
-[ -z "$DESTDIR" ] || exit 0
+echo "install-service: $DESTDIR$BINDIR/pamdi -> $PREFIX/bin/pamdi"
+if [ -n "$DESTDIR" ]; then
+  echo "install-service: staged without its environment: the package makes one in $PREFIX (pip install pamdi) when it is installed"
+  exit 0
+fi
 
 if command -v systemd-sysusers >/dev/null; then
   systemd-sysusers "$SYSCONFDIR/sysusers.d/pamdi.conf"

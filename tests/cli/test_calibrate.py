@@ -48,6 +48,23 @@ def test_it_writes_the_table_where_a_fleet_beside_it_finds_it(
     assert [round(run.seconds, 6) for run in model.runs[:4]] == [0.01, 0.02, 0.03, 0.04]
 
 
+def test_it_prints_what_goes_into_the_controllers_configuration(
+    backend: TimedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(LATENCY) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "for [model.seconds] of controller.toml: test-board = [0.01, 0.02, 0.03, 0.04]"
+
+
+def test_a_machine_that_is_no_such_board_makes_no_table_of_it(
+    backend: TimedBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["calibrate", "latency", FOLDER, "--device", "orin-nano"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("pamdi: --device orin-nano: this machine is none (") and said.count("\n") == 1
+    assert not Path("calibration").exists()
+
+
 def test_a_board_that_changed_between_parts_and_whole_leaves_no_table(
     backend: TimedBackend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

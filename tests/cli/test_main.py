@@ -15,10 +15,12 @@ from tests.brokers import free_port
     ["submit", "gate", "x.npy", "--retry", "-1"], ["cancel", "gate", "w1", "--timeout", "nan"],
     ["drain", "d0", "--wait", "0"], ["daemon"], ["controller", "--confg", "x"],
 ])  # fmt: skip
-def test_wrong_use_is_status_2(words: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_one_line_and_status_2(words: List[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)
-    assert stopped.value.code == 2 and capsys.readouterr().err.count("error: ") == 1
+    line = capsys.readouterr().err
+    assert stopped.value.code == 2 and line.startswith("pamdi") and line.endswith(" --help)\n")
+    assert line.count("\n") == 1
 
 
 WRONG = [

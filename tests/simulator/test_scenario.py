@@ -56,6 +56,7 @@ WRONG: Dict[str, "tuple[str, str, str]"] = {
     "an unknown source": ('source = "gate"', 'source = "gat"', "there is no such source"),
     "arrivals without an end": ("count = 10", "", "set count here, or duration_s"),
     "a window of nothing": ("count = 10", "count = 10\nwindow = 0", "window is 0"),
+    "a window of what has none": ("count = 10", "count = 10\nwindow = 4", 'window is for kind "backlog"'),
     "no arrivals": (
         '[[arrivals]]\nsource = "gate"\nkind = "poisson"\ncount = 10', "", "add an [[arrivals]] with a source"
     ),
