@@ -2,7 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, Callable, Tuple
+from typing import Any, Callable
+
+from pamdi.cli.policy_names import policies
 
 
 def add_parser(commands: Any) -> None:
@@ -15,7 +17,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--works", type=_number(1, 100_000), default=200, metavar="N", help="per source, policy (200)")
     parser.add_argument("--devices", type=_number(2, 16), default=5, metavar="N", help="device processes, 2 to 16 (5)")
     parser.add_argument(
-        "--policy", type=_policies, default=("pa-mdi", "ms-mdi"), metavar="P[,P]", help="policies (pa-mdi,ms-mdi)"
+        "--policy", type=policies, default=("pa-mdi", "ms-mdi"), metavar="P[,P]", help="policies (pa-mdi,ms-mdi)"
     )  # fmt: skip
     parser.add_argument("--broker", metavar="URL", help="use this broker instead of starting one")
     parser.add_argument("--serve", action="store_true", help="no load: stay up for others to submit, until Ctrl-C")
@@ -34,16 +36,6 @@ def _number(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return number
-
-
-def _policies(text: str) -> Tuple[str, ...]:
-    from pamdi.core.policy import POLICIES
-
-    names = tuple(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in POLICIES:
-            raise argparse.ArgumentTypeError(f"policy {name!r} is unknown: one or more of {', '.join(POLICIES)}")
-    return names
 
 
 def _new_file(text: str) -> Path:

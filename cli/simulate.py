@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Optional, Tuple
 
+from pamdi.cli.policy_names import policies
+
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
@@ -13,23 +15,13 @@ def add_parser(commands: Any) -> None:
         epilog="example: pamdi simulate examples/demo.scenario.toml --policy pa-mdi,ms-mdi",
     )  # fmt: skip
     parser.add_argument("scenario", metavar="SCENARIO", nargs="?", type=Path, help="scenario.toml")
-    parser.add_argument("--policy", metavar="P[,P]", type=_policies, help="instead of the scenario's")
+    parser.add_argument("--policy", metavar="P[,P]", type=policies, help="instead of the scenario's")
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
     parser.add_argument("--check", action="store_true", help="check every promise at every event (slower)")
     parser.add_argument("--search", type=_count, metavar="N", help="instead: N random scenarios, every promise checked")
     parser.add_argument("--first", type=int, default=1, metavar="K", help="the first seed of a search (1)")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.set_defaults(run=_run, parser=parser)
-
-
-def _policies(text: str) -> Tuple[str, ...]:
-    from pamdi.core.policy import POLICIES
-
-    names = tuple(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in POLICIES:
-            raise argparse.ArgumentTypeError(f"policy {name!r} is unknown: one or more of {', '.join(POLICIES)}")
-    return names
 
 
 def _count(text: str) -> int:
