@@ -61,6 +61,12 @@ class _Pending:
     def left(self) -> None:
         self.leaving = False
 
+    def turned_away(self, line: str) -> None:
+        """By the broker: what it does not accept now, it will not accept the next time."""
+        self.leaving = False
+        if not self.done.done():
+            self.done.set_exception(Unreachable(line))
+
 
 class Client:
     """One MQTT connection; an urgent source deserves a client of its own. ``retry_refused_s``: how long a work that
@@ -111,7 +117,8 @@ class Client:
         deadline_s: Optional[float] = None,
         timeout_s: float = 60.0,
     ) -> Answer:
-        """The work's end. Raises Unreachable when none has come within ``timeout_s``, BadInput for a reused id."""
+        """The work's end. Raises Unreachable when none has come within ``timeout_s`` or the broker does not accept the
+        work, BadInput for a reused id."""
         id = id or uuid.uuid4().hex
         key = (source, id)
         if key in self._pending or len(self._pending) >= WORKS_MAX:
@@ -126,7 +133,8 @@ class Client:
         try:
             return await asyncio.wait_for(pending.done, timeout_s)
         except asyncio.TimeoutError as error:
-            raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: is its head online?") from error
+            why = self._mqtt.trouble or "is its head online, and may we read its results?"
+            raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: {why}") from error
         finally:
             self._pending.pop(key, None)
 
@@ -137,7 +145,7 @@ class Client:
         if not pending.leaving:
             pending.repeats += 1
             topic = self._topics.source(pending.source, "submit")
-            pending.leaving = self._mqtt.publish(topic, pending.payload, 1, False, pending.left)
+            pending.leaving = self._mqtt.publish(topic, pending.payload, 1, False, pending.left, pending.turned_away)
 
     def _connected(self) -> None:
         """A broker that was away may have lost submissions and answers alike: say everything again."""
