@@ -66,6 +66,7 @@ class _Session(aiomqtt.Client):
         self._hand_over = hand_over
         self._on_their_way: "Dict[int, asyncio.Future[int]]" = {}  # by the library's numbers
         self.in_flight_max, self.packet_bytes_max = IN_FLIGHT_MAX, 2**28
+        self.lost = False
         self.unbearable: Optional[Exception] = None  # what whoever listens raised
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
@@ -81,6 +82,7 @@ class _Session(aiomqtt.Client):
         super()._on_connect(client, userdata, flags, reason_code, properties)
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.lost = True
         if not self._connected.done():
             self._connected.set_exception(aiomqtt.MqttError(CLOSED))
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
@@ -210,6 +212,8 @@ class Connection:
                         self._log(f"broker {host}:{port} is connected")
                     await self._serve(client)
             except (aiomqtt.MqttError, OSError, asyncio.TimeoutError) as error:
+                if self._client is not None and self._client.unbearable is not None:
+                    raise self._client.unbearable from None
                 lasted_s = loop.time() - since if since is not None else None
                 if self._another_version(error):
                     continue
@@ -296,6 +300,8 @@ class Connection:
 
     async def _serve(self, client: _Session) -> None:
         self._client = client
+        if client.lost:  # between the broker's first word and here, which the library forgets
+            raise aiomqtt.MqttError(CLOSED)
         await self._say_subscriptions(client)
         self.trouble = None
         self.connected.set()
@@ -325,13 +331,9 @@ class Connection:
                     told[topic] = qos
 
     async def _receive(self, client: _Session) -> None:
-        """Until the connection ends; messages do not come this way. What whoever listens raised ends more than that."""
-        try:
-            async for _ in client.messages:
-                pass
-        finally:
-            if client.unbearable is not None:
-                raise client.unbearable
+        """Until the connection ends; messages do not come this way."""
+        async for _ in client.messages:
+            pass
 
     async def _send(self, client: _Session) -> None:
         while True:

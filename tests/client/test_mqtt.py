@@ -342,3 +342,20 @@ async def test_a_message_whose_sending_was_cancelled_before_it_began_is_kept() -
     assert [message.payload for message in connection._unsent] == [b"kept"]
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_connection_that_ends_with_the_brokers_first_word_is_not_taken_for_alive() -> None:
+    """The library forgets an end that comes so soon: nobody would ever connect again."""
+    came: List[int] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        came.append(1)
+        writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK: success
+        writer.close()
+
+    server = await asyncio.start_server(broker, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with kept(Connection(BrokerConfig(f"mqtt://127.0.0.1:{port}"), "c", Ear())):
+        await until(lambda: len(came) >= 5)
+    server.close()

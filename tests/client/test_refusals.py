@@ -157,7 +157,7 @@ async def test_two_clients_of_one_name_say_so_once_each_and_back_off(
                 twin.on_contested = lambda number=number: contested.append(number)  # type: ignore[misc]
                 await stack.enter_async_context(kept(twin))
             await until(lambda: set(contested) == {0, 1})
-            await until(lambda: sum("session taken over" in line for line in lines) == 2)
+            await until(lambda: sum("session taken over" in line for line in lines) >= 2)
         log = broker.log.read_text()
     assert "another client uses the name same: stop one of the two" in lines[-1]
     assert len(lines) <= 12  # and not a line for each of the fights
