@@ -19,7 +19,7 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import Arrays, ResultJson, id_of, read_outputs, read_result, write_submission
-from pamdi.core.errors import BadInput, Unreachable
+from pamdi.core.errors import BadInput, Reason, Unreachable
 from pamdi.core.topics import Topics
 from pamdi.core.work import Visit
 
@@ -201,8 +201,8 @@ class Client:
             self._finish(pending, result, outputs)
 
     def _refused(self, pending: Optional[_Pending], result: ResultJson) -> None:
-        if pending is None or pending.admitted:
-            return
+        if pending is None or pending.admitted or result.reason == Reason.UNKNOWN_WORK.value:
+            return  # the last is the answer to a cancellation that came before the work
         now = asyncio.get_running_loop().time()
         pending.refusals += 1
         again_s = result.retry_after_s or min(5.0, 0.2 * 2 ** min(pending.refusals, 5))

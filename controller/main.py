@@ -54,7 +54,7 @@ class Controller:
         self._mqtt = Connection(config.broker, "pamdi-controller", self._message, self._connected, will, log)
         for topic in ("state", "info", "allocation/state", "drain"):
             self._mqtt.subscribe(self._topics.device("+", topic))
-        for topic in ("config", "submit"):
+        for topic in ("config", "submit", "cancel"):
             self._mqtt.subscribe(self._topics.source("+", topic))
         for topic in ("state", "reallocate"):
             self._mqtt.subscribe(self._topics.controller(topic))
@@ -175,8 +175,8 @@ class Controller:
 
     def _understand(self, topic: Topic, payload: bytes) -> None:
         now, rollout = self._now(), self._rollout
-        if topic.kind == "source" and topic.leaf == "submit":
-            self._submitted(topic.id, payload)
+        if topic.kind == "source" and topic.leaf in ("submit", "cancel"):
+            self._nobody_else_answers(topic, payload)
         elif topic.kind == "source":
             if topic.id not in self._sources:
                 self._strange_sources.add(topic.id)  # of a former configuration: cleared with the next change
@@ -199,8 +199,9 @@ class Controller:
             self._log(f"command {report.id}: {report.status}: {report.said}")
             self._mqtt.publish(self._topics.controller("report"), msgspec.json.encode(report), 1)
 
-    def _submitted(self, source: str, payload: bytes) -> None:
-        """Only what nobody else can answer: a source that does not exist, or whose head is away."""
+    def _nobody_else_answers(self, topic: Topic, payload: bytes) -> None:
+        """A submission or a cancellation for a source that does not exist, or whose head is away."""
+        source = topic.id
         spec, present = self._rollout.head_of(source)
         if present or not self._informed():
             return
@@ -209,6 +210,8 @@ class Controller:
             self.unreadable += 1
             return
         reason, detail = self._why_not(source, spec)
+        if topic.leaf == "cancel" and reason is Reason.NO_ROUTE:
+            return  # its head is there, and may have works from before
         refused = ResultJson(id, "refused", reason.value, detail, retry_after_s=1.0 if spec is not None else None)
         self._mqtt.publish(self._topics.source(source, "result"), msgspec.json.encode(refused), 1)
 
