@@ -1,4 +1,4 @@
-"""Whether the broker is in reach, lets us in, answers at once, and whether this device's daemon is on it.
+"""Whether the broker is in reach, lets us in, answers at once, and whether our daemon, or the controller, is on it.
 
 The question asked is the one that a starting daemon asks: ``alive/ask``. We hear our own question, which gives the time
 of a round trip, and a running daemon's answer.
@@ -17,6 +17,7 @@ from pamdi.client.mqtt import Connection
 from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
 
+CONTROLLER = "the controller"  # no device can have that id
 CONNECT_S_MAX = 5.0
 ROUND_TRIPS = 5
 ROUND_TRIP_S_MAX = 1.0
@@ -26,13 +27,16 @@ SLOW_S = 0.035  # a broker or client without TCP_NODELAY adds 40 ms to every exc
 
 
 class BrokerVisit:
-    """One connection, five questions. ``device``: whose daemon should answer them; None: nobody need."""
+    """One connection, five questions. ``who``: the device whose daemon should answer them, or CONTROLLER; None: nobody
+    need."""
 
-    def __init__(self, broker: BrokerConfig, device: Optional[str]) -> None:
-        self._named = device is not None
-        device = device or "doctor"
-        self._ask = Topics(broker.prefix).device(device, "alive/ask")
-        self._tell = Topics(broker.prefix).device(device, "alive/tell")
+    def __init__(self, broker: BrokerConfig, who: Optional[str]) -> None:
+        self._named = who is not None
+        topics = Topics(broker.prefix)
+        self._ask, self._tell = (
+            topics.controller(leaf) if who == CONTROLLER else topics.device(who or "doctor", leaf)
+            for leaf in ("alive/ask", "alive/tell")
+        )
         self._connection = Connection(broker, f"pamdi-doctor-{os.getpid()}", self._heard)
         self._connection.subscribe(self._ask)
         self._connection.subscribe(self._tell)
@@ -40,12 +44,12 @@ class BrokerVisit:
         self._answer = asyncio.Event()
         self.connected = False
         self.round_trips_s: List[float] = []
-        self.daemon_answers = False
+        self.somebody_answers = False
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         self._echo.set()
         if topic == self._tell:
-            self.daemon_answers = True
+            self.somebody_answers = True
             self._answer.set()
 
     @property
@@ -73,11 +77,12 @@ class BrokerVisit:
             return
 
 
-def about_broker(broker: BrokerConfig, device: Optional[str], needed: bool) -> List[Finding]:
-    """``device``: whose daemon to look for. ``needed``: nobody named a broker, so that its absence may be meant."""
+def about_broker(broker: BrokerConfig, who: Optional[str], needed: bool) -> List[Finding]:
+    """``who``: the device whose daemon to look for, or CONTROLLER. ``needed``: somebody named the broker, so that its
+    absence is not meant."""
     try:
         host, port, tls = broker.address()
-        visit = asyncio.run(_visit(broker, device))
+        visit = asyncio.run(_visit(broker, who))
     except (ConfigError, ssl.SSLError) as error:
         return [Finding("broker", f"{broker.url}: {error}", WRONG, "mend the [broker] table or the options")]
     if not visit.connected:
@@ -85,13 +90,16 @@ def about_broker(broker: BrokerConfig, device: Optional[str], needed: bool) -> L
         state = WRONG if needed else ODD
         return [Finding("broker", f"{where} is out of reach: {visit.trouble.said}", state, visit.trouble.cure)]
     findings = [_about_round_trip(f"{host}:{port}", visit.round_trips_s)]
-    if device is not None:
-        findings.append(Finding("daemon", f"{device} is {'running' if visit.daemon_answers else 'not running'}"))
+    state = "running" if visit.somebody_answers else "not running"
+    if who is not None:
+        findings.append(
+            Finding("controller", state) if who == CONTROLLER else Finding("daemon", f"{who} is {state}")
+        )  # fmt: skip
     return findings
 
 
-async def _visit(broker: BrokerConfig, device: Optional[str]) -> BrokerVisit:
-    visit = BrokerVisit(broker, device)
+async def _visit(broker: BrokerConfig, who: Optional[str]) -> BrokerVisit:
+    visit = BrokerVisit(broker, who)
     await visit.run()
     return visit
 
