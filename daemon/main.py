@@ -1,16 +1,19 @@
 """``pamdi daemon``: uvloop, signals, and the question whether somebody else already is this device."""
 
 import asyncio
+import contextlib
+import fcntl
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import uvloop
 
 from pamdi.client.claim import Claim
 from pamdi.client.loops import run_together
+from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
 from pamdi.daemon.config import DaemonConfig, read_config
 from pamdi.daemon.service import Service
@@ -45,6 +48,27 @@ async def _serve(config: DaemonConfig, log: Callable[[str], None]) -> None:
 
 async def _when_free(config: DaemonConfig, claim: Claim, log: Callable[[str], None]) -> None:
     await claim.free()
+    with _alone_in(Path(config.runtime_dir)):
+        await _service(config, claim, log)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two daemons in one folder would share a journal; without a broker nothing else tells them of each other."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder}: {error.strerror}: check runtime_dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{folder}: another daemon works in it: give this one another runtime_dir") from error
+        yield
+
+
+async def _service(config: DaemonConfig, claim: Claim, log: Callable[[str], None]) -> None:
     service = Service(config, log, claim)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

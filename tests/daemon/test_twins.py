@@ -66,6 +66,25 @@ async def test_of_two_that_waited_for_the_broker_one_stays(tmp_path: Path, begun
         await stays.says("is ready")
 
 
+async def test_a_second_daemon_in_one_folder_ends_with_one_line_also_without_a_broker(
+    tmp_path: Path, begun: List[Daemon]
+) -> None:
+    text = config_text(f"mqtt://127.0.0.1:{free_port()}", tmp_path)
+    begun.append(Daemon(tmp_path, text, "one"))
+    until = time.monotonic() + WAIT_S
+    while not (tmp_path / "run-d0" / "journal.sqlite").exists():
+        assert time.monotonic() < until
+        await asyncio.sleep(0.05)
+    begun.append(Daemon(tmp_path, text, "two"))
+    assert await asyncio.get_running_loop().run_in_executor(None, begun[1].process.wait, WAIT_S) == 1
+    assert (
+        begun[1].log() == f"pamdi: {tmp_path}/run-d0: another daemon works in it: give this one another runtime_dir\n"
+    )
+    begun[0].kill()
+    begun[1].start()  # and a folder whose daemon was killed is free
+    await begun[1].says("out of reach")
+
+
 async def test_a_holder_that_could_not_answer_comes_back_and_the_newcomer_yields(
     broker: RunningBroker, tmp_path: Path, begun: List[Daemon]
 ) -> None:
