@@ -21,6 +21,7 @@ from pamdi.core.errors import ConfigError
 CONNECT_S = 1.0  # a newcomer waits so long for the broker, then begins without having asked, and asks when it can
 ANSWER_S = 0.5
 CONTESTED_ASKS = 20
+NUMBER_BYTES_MAX = 20
 
 
 class Claim:
@@ -82,7 +83,8 @@ class Claim:
         self._connection.publish(topic, str(self.instance).encode(), 1)
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
-        if retained or not payload.isdigit() or int(payload) == self.instance:
+        number = len(payload) <= NUMBER_BYTES_MAX and payload.isdigit()
+        if retained or not number or int(payload) == self.instance:
             return  # an ask without a number is a question only
         smaller = int(payload) < self.instance
         if topic == self._tell:

@@ -118,3 +118,11 @@ def heard(claim: Claim, holds: bool, topic: str, number: int) -> "tuple[List[str
 ])  # fmt: skip
 async def test_what_is_said_to_whom(holds: bool, topic: str, number: int, does: "tuple[List[str], bool]") -> None:
     assert heard(Claim(BrokerConfig(), "n", "ask", "tell", 5, "lost"), holds, topic, number) == does
+
+
+@pytest.mark.parametrize("payload", [b"", b"?", b"-1", b"1.0", b"9" * 5000, b"\xff", "\u0663".encode()])
+async def test_what_is_no_number_is_nobodys(payload: bytes) -> None:
+    claim = Claim(BrokerConfig(), "n", "ask", "tell", 5, "lost")
+    for topic in ("ask", "tell"):
+        claim._heard(topic, payload, False)
+    assert not claim._yields.is_set() and not claim._connection._queue
