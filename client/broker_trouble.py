@@ -44,8 +44,8 @@ def not_accepted(reason: int, topic: str, broker: BrokerConfig) -> str:
 
 def taken_over(client_id: str) -> Trouble:
     return Trouble(
-        f"the broker ends the connection again and again: MQTT session taken over, it seems, another client uses the name "
-        f"{client_id}", "stop one of the two, or give it another id",
+        "the broker ends the connection again and again: MQTT session taken over, it seems, "
+        f"another client uses the name {client_id}", "stop one of the two, or give it another id",
     )  # fmt: skip
 
 
