@@ -306,7 +306,7 @@ class Connection:
         self.trouble = None
         self.connected.set()
         self.tried.set()
-        self._on_connect()
+        self._say_first()
         try:
             await run_together({"receive": self._receive(client), "send": self._send(client)})
         finally:
@@ -317,6 +317,18 @@ class Connection:
             # In the order of publishing: an older state must not come after a newer one.
             self._queue.extendleft(sorted(self._unsent, key=lambda message: message.sequence, reverse=True))
             self._unsent.clear()
+
+    def _say_first(self) -> None:
+        """What must be true on the broker goes before what has waited for it, which may be megabytes, and in the place
+        of what it replaces: an older state must not come after a newer one."""
+        waiting, self._queue = self._queue, deque()
+        self._on_connect()
+        said = {message.topic for message in self._queue if message.retain}
+        for message in waiting:
+            if message.retain and message.topic in said:
+                self._queued_bytes -= len(message.payload)
+            else:
+                self._queue.append(message)
 
     async def _say_subscriptions(self, client: _Session) -> None:
         """Others subscribe and unsubscribe while we speak: until the broker knows what we know now."""

@@ -359,3 +359,23 @@ async def test_a_connection_that_ends_with_the_brokers_first_word_is_not_taken_f
     async with kept(Connection(BrokerConfig(f"mqtt://127.0.0.1:{port}"), "c", Ear())):
         await until(lambda: len(came) >= 5)
     server.close()
+
+
+async def test_what_must_be_true_on_the_broker_is_said_before_what_waited_for_it(broker: RunningBroker) -> None:
+    """Else a device with many results to tell would long be taken for gone. The state that waited is of yesterday."""
+    ear = Ear()
+    listener = Connection(BrokerConfig(broker.url), "listener", ear)
+    listener.subscribe("#")
+
+    def say_state() -> None:
+        speaker.publish("state", b"new", 1, True)
+
+    speaker = Connection(BrokerConfig(broker.url), "speaker", Ear(), say_state)
+    for topic, payload, retain in (("result", b"1", False), ("state", b"old", True), ("result", b"2", False)):
+        speaker.publish(topic, payload, 1, retain)
+    async with kept(listener):
+        await until(listener.connected.is_set)
+        async with kept(speaker):
+            await until(lambda: len(ear.heard) == 3)
+            assert await speaker.drain(WAIT_S) and speaker._queued_bytes == 0
+    assert ear.payloads == [b"new", b"1", b"2"]
