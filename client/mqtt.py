@@ -231,7 +231,8 @@ class Connection:
             retry_s = min(RETRY_S_MAX, 2 * retry_s)
 
     def _another_version(self, error: BaseException) -> bool:
-        """Whether the next try is with 3.1.1 at once; a broker that only hangs up may want the other version, too.
+        """Whether the next try is with 3.1.1 at once. A broker that hangs up, or whose word cannot be read, may want
+        the other version, too.
 
         A broker may also say in MQTT 5 what the library cannot read (mosquitto 2.0, of a message that is too large):
         the message would come again at every connection and end it."""
@@ -242,7 +243,7 @@ class Connection:
             self._log(f"broker {self._broker.url} says what MQTT 5 does not know ({cause}): going on with 3.1.1")
             self._protocol = MQTT311
             return True
-        if code == OLD_BROKER or str(error) == CLOSED:
+        if code == OLD_BROKER or str(error) == CLOSED or "timed out" in str(error):
             self._protocol = MQTT311 if spoke is MQTT5 else MQTT5
         return code == OLD_BROKER and spoke is MQTT5
 
