@@ -218,9 +218,9 @@ class Connection:
                 if self._another_version(error):
                     continue
                 self._judge(error, lasted_s)
-                if lasted_s is not None and lasted_s >= SHORT_LIFE_S:
-                    retry_s = RETRY_S_MIN
-                    said.clear()
+                if lasted_s is not None:  # at once, but not in a fight over a name
+                    retry_s = min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(self._short_lives, 10))
+                    said = said if self._short_lives else {}
                 if loop.time() - said.get(self.trouble, float("-inf")) > REMIND_S:
                     said[self.trouble] = loop.time()
                     self._log(f"broker {host}:{port} is out of reach: {self.trouble}; trying again until it answers")
