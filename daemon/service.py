@@ -339,7 +339,14 @@ class Service:
     ) -> None:
         """Results above the lowest class have a connection of their own: a large normal answer delays no urgent one."""
         connection = self._urgent if self._is_urgent(urgency) else self._mqtt
-        connection.publish(self._topics.source(source, "result"), msgspec.json.encode(result), 1, False, done)
+        topic, payload = self._topics.source(source, "result"), msgspec.json.encode(result)
+        connection.publish(topic, payload, 1, False, done, self._result_not_accepted)
+
+    def _result_not_accepted(self, line: str) -> None:
+        """By the broker: an end that nobody has heard is not delivered, and is said again when it is asked for."""
+        self.counters["results_not_accepted"] += 1
+        if self.counters["results_not_accepted"] == 1:
+            self._log(line)
 
     def _told(self, work: WorkId) -> None:
         self._journal.put(work)

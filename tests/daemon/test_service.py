@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -171,6 +172,35 @@ async def test_its_own_offline_is_read_back_and_answered_with_online(broker: Run
         ear.heard.clear()
         ear.mqtt.publish(topic, b"", 1, True)  # somebody has cleared it
         await ear.until(topic, b"online")
+
+
+async def test_results_that_the_access_list_forbids_are_told_and_are_said_again_once_it_allows_them(
+    tmp_path: Path,
+) -> None:
+    """An end that the broker did not accept is not delivered."""
+    acl = tmp_path / "acl"
+    (tmp_path / "password").write_text("secret\n")
+    everything = "user ear\ntopic readwrite #\nuser d0\ntopic readwrite pamdi/v1/device/d0/#\ntopic read #\n"
+    acl.write_text(everything)
+    users = {"d0": "secret", "ear": "secret"}
+    with running(start_mosquitto(tmp_path, users=users, config=f"acl_file {acl}")) as broker:
+        config = BrokerConfig(broker.url, user="ear", password_file=str(tmp_path / "password"))
+        text = config_text(broker.url, tmp_path).replace(
+            "[listen]", f'user = "d0"\npassword_file = "{tmp_path}/password"\n[listen]'
+        )
+        daemon = Daemon(tmp_path, text)
+        try:
+            async with listening(config) as ear:
+                await ready(ear)
+                ear.mqtt.publish("pamdi/v1/source/gate/submit", write_submission("w1", {"image": images()}))
+                await daemon.says("does not let user d0 publish to pamdi/v1/source/gate/result: add `topic write")
+                acl.write_text(everything + "topic write pamdi/v1/source/+/result\n")
+                os.kill(broker.pid, signal.SIGHUP)
+                daemon.kill()
+                daemon.start()
+                await ear.until("pamdi/v1/source/gate/result", b'"answered"')
+        finally:
+            daemon.close()
 
 
 async def test_a_watchdog_is_not_fed_while_a_segment_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
