@@ -208,7 +208,7 @@ class Connection:
             try:
                 async with self._open() as client:
                     since = loop.time()
-                    if not self._short_lives:
+                    if self._short_lives < SHORT_LIVES:
                         self._log(f"broker {host}:{port} is connected")
                     await self._serve(client)
             except (aiomqtt.MqttError, OSError, asyncio.TimeoutError) as error:
