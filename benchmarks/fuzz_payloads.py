@@ -26,6 +26,7 @@ from pamdi.client.payloads import id_of, read_command, read_result, read_submiss
 from pamdi.core.allocation import DeviceAllocation, ModelSpec, Neighbour, Resident, Route, RouteVisit, SourceSpec
 from pamdi.core.errors import BadInput
 from pamdi.daemon.config import BackendConfig, DaemonConfig, Listen
+from pamdi.daemon.main import claim_of
 from pamdi.daemon.service import Service
 from pamdi.engines.manifest import read_manifest
 
@@ -106,7 +107,7 @@ async def one_life(numbers: range, seed: int, folder: Path) -> "Counter[str]":
         state_dir=str(folder / "state"), broker=BrokerConfig("mqtt://127.0.0.1:9"), listen=Listen("127.0.0.1", 0),
         backend=BackendConfig("stub"),
     )  # fmt: skip
-    service = Service(config, said.append)
+    service = Service(config, said.append, claim_of(config))
     problems: List[Dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
     running = asyncio.ensure_future(service.run())

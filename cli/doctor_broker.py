@@ -1,4 +1,4 @@
-"""Whether the broker is in reach, lets us in, answers at once, and whether this device's daemon is on it.
+"""Whether the broker is in reach, lets us in, answers at once, and whether our daemon, or the controller, is on it.
 
 The question asked is the one that a starting daemon asks: ``alive/ask``. We hear our own question, which gives the time
 of a round trip, and a running daemon's answer.
@@ -11,49 +11,50 @@ from typing import List, Optional
 
 from pamdi.cli.doctor_findings import ODD, OK, WRONG, Finding
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.broker_trouble import Trouble
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
 
+CONTROLLER = "the controller"  # no device can have that id
 CONNECT_S_MAX = 5.0
 ROUND_TRIPS = 5
 ROUND_TRIP_S_MAX = 1.0
 ANSWER_S_MAX = 2.0  # a daemon that is busy answers later than the broker
+NO_ANSWER = Trouble("no answer", "check the url, a firewall, and that the broker listens on more than loopback")
 SLOW_S = 0.035  # a broker or client without TCP_NODELAY adds 40 ms to every exchange
 
 
 class BrokerVisit:
-    """One connection, five questions. ``device``: whose daemon should answer them; None: nobody need."""
+    """One connection, five questions. ``who``: the device whose daemon should answer them, or CONTROLLER; None: nobody
+    need."""
 
-    def __init__(self, broker: BrokerConfig, device: Optional[str]) -> None:
-        self._named = device is not None
-        device = device or "doctor"
-        self._ask = Topics(broker.prefix).device(device, "alive/ask")
-        self._tell = Topics(broker.prefix).device(device, "alive/tell")
-        self._settled = asyncio.Event()  # connected, or the first attempt has failed: there is no second
-        self._connection = Connection(
-            broker, f"pamdi-doctor-{os.getpid()}", self._heard, on_connect=self._settled.set, log=self._said
+    def __init__(self, broker: BrokerConfig, who: Optional[str]) -> None:
+        self._named = who is not None
+        topics = Topics(broker.prefix)
+        self._ask, self._tell = (
+            topics.controller(leaf) if who == CONTROLLER else topics.device(who or "doctor", leaf)
+            for leaf in ("alive/ask", "alive/tell")
         )
+        self._connection = Connection(broker, f"pamdi-doctor-{os.getpid()}", self._heard)
         self._connection.subscribe(self._ask)
         self._connection.subscribe(self._tell)
         self._echo = asyncio.Event()
         self._answer = asyncio.Event()
         self.connected = False
-        self.problem = "no answer"
         self.round_trips_s: List[float] = []
-        self.daemon_answers = False
+        self.somebody_answers = False
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         self._echo.set()
         if topic == self._tell:
-            self.daemon_answers = True
+            self.somebody_answers = True
             self._answer.set()
 
-    def _said(self, line: str) -> None:
-        if "out of reach" in line:
-            self._settled.set()
-            self.problem = line.partition(" is out of reach (")[2].partition("): trying")[0] or line
+    @property
+    def trouble(self) -> Trouble:
+        return self._connection.trouble or NO_ANSWER
 
     async def run(self) -> None:
         """Raises ConfigError for settings that cannot work."""
@@ -61,7 +62,7 @@ class BrokerVisit:
 
     async def _questions(self) -> None:
         try:
-            await asyncio.wait_for(self._settled.wait(), CONNECT_S_MAX)
+            await asyncio.wait_for(self._connection.tried.wait(), CONNECT_S_MAX)  # there is no second attempt
             self.connected = self._connection.connected.is_set()
             loop = asyncio.get_running_loop()
             for _ in range(ROUND_TRIPS if self.connected else 0):
@@ -76,25 +77,29 @@ class BrokerVisit:
             return
 
 
-def about_broker(broker: BrokerConfig, device: Optional[str], needed: bool) -> List[Finding]:
-    """``device``: whose daemon to look for. ``needed``: nobody named a broker, so that its absence may be meant."""
+def about_broker(broker: BrokerConfig, who: Optional[str], needed: bool) -> List[Finding]:
+    """``who``: the device whose daemon to look for, or CONTROLLER. ``needed``: somebody named the broker, so that its
+    absence is not meant."""
     try:
         host, port, tls = broker.address()
-        visit = asyncio.run(_visit(broker, device))
+        visit = asyncio.run(_visit(broker, who))
     except (ConfigError, ssl.SSLError) as error:
         return [Finding("broker", f"{broker.url}: {error}", WRONG, "mend the [broker] table or the options")]
     if not visit.connected:
         where = f"{host}:{port}{' with TLS' if tls else ''}"
         state = WRONG if needed else ODD
-        return [Finding("broker", f"{where} is out of reach: {visit.problem}", state, cure_for(visit.problem))]
+        return [Finding("broker", f"{where} is out of reach: {visit.trouble.said}", state, visit.trouble.cure)]
     findings = [_about_round_trip(f"{host}:{port}", visit.round_trips_s)]
-    if device is not None:
-        findings.append(Finding("daemon", f"{device} is {'running' if visit.daemon_answers else 'not running'}"))
+    state = "running" if visit.somebody_answers else "not running"
+    if who is not None:
+        findings.append(
+            Finding("controller", state) if who == CONTROLLER else Finding("daemon", f"{who} is {state}")
+        )  # fmt: skip
     return findings
 
 
-async def _visit(broker: BrokerConfig, device: Optional[str]) -> BrokerVisit:
-    visit = BrokerVisit(broker, device)
+async def _visit(broker: BrokerConfig, who: Optional[str]) -> BrokerVisit:
+    visit = BrokerVisit(broker, who)
     await visit.run()
     return visit
 
@@ -108,23 +113,3 @@ def _about_round_trip(where: str, round_trips_s: List[float]) -> Finding:
     if median_s < SLOW_S:
         return Finding("broker", value, OK)
     return Finding("broker", value, ODD, "set_tcp_nodelay true in mosquitto.conf; or the network is slow")
-
-
-def cure_for(problem: str) -> str:
-    """What to do about what the network or the broker said."""
-    said = problem.lower()
-    cures = {
-        "refused": "start the broker, or mend the port: sudo systemctl status mosquitto",
-        "not authori": "user and password: set both as the broker knows them (mosquitto_passwd)",
-        "user name or password": "user and password: set both as the broker knows them (mosquitto_passwd)",
-        "certificate": "ca_file must be who signed the broker's certificate, the url one of the names in it",
-        "ssl": "port and scheme must agree: mqtts:// for a TLS listener, mqtt:// for a plain one",
-        "name or service": "the host's name is unknown here: mend the url, or use an address",
-        "name resolution": "the host's name is unknown here: mend the url, or use an address",
-        "no route": "no network to the broker: check cable, WiFi, address",
-        "unreachable": "no network to the broker: check cable, WiFi, address",
-        "no such file": "a file named in [broker] is missing: mend ca_file, cert_file or key_file",
-        "permission": "a file named in [broker] cannot be read: run this as the service's user (sudo -u pamdi)",
-    }
-    found = next((cure for word, cure in cures.items() if word in said), None)
-    return found or "check the url, a firewall, and that the broker listens on more than loopback"

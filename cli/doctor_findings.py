@@ -142,17 +142,21 @@ def _about_model(folder: Path, every_byte: bool) -> Finding:
 def about_folders(config: DaemonConfig) -> Iterator[Finding]:
     """Where journals are kept: they must take writes, now, from whoever runs this."""
     for key, text in (("runtime_dir", config.runtime_dir), ("state_dir", config.state_dir)):
-        folder = Path(text)
-        existing = next(path for path in (folder, *folder.resolve().parents) if os.path.exists(path))
-        if not existing.is_dir():
-            yield Finding(key, f"{existing} is no folder", WRONG, f"mend `{key}` in daemon.toml")
-        elif not os.access(existing, os.W_OK | os.X_OK):
-            cure = "run this as the service's user (sudo -u pamdi), or make the folder writable"
-            yield Finding(key, f"{folder} cannot be written by user {os.geteuid()}", ODD, cure)
-        elif shutil.disk_usage(existing).free < config.limits.journal_bytes_max:
-            yield Finding(key, f"{folder}: no room for a full journal", ODD, "free some, or lower journal_bytes_max")
-        else:
-            yield Finding(key, str(folder) if folder.exists() else f"{folder} (made at the first start)")
+        yield about_folder(key, text, config.limits.journal_bytes_max)
+
+
+def about_folder(key: str, text: str, wanted_bytes: int) -> Finding:
+    """``wanted_bytes``: of a journal that is full; 0: there is none."""
+    folder = Path(text)
+    existing = next(path for path in (folder, *folder.resolve().parents) if os.path.exists(path))
+    if not existing.is_dir():
+        return Finding(key, f"{existing} is no folder", WRONG, f"mend `{key}` in the configuration")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        cure = "run this as the service's user (sudo -u pamdi), or make the folder writable"
+        return Finding(key, f"{folder} cannot be written by user {os.geteuid()}", ODD, cure)
+    if shutil.disk_usage(existing).free < wanted_bytes:
+        return Finding(key, f"{folder}: no room for a full journal", ODD, "free some, or lower journal_bytes_max")
+    return Finding(key, str(folder) if folder.exists() else f"{folder} (made at the first start)")
 
 
 def _gib(size_bytes: int) -> str:

@@ -12,6 +12,7 @@ from pamdi.core.errors import ConfigError, Unreachable
 from pamdi.core.topics import Topics, valid_id
 
 ANSWER_S = 5.0
+REFUSED = "refused by the broker"
 
 
 def add_parser(commands: Any) -> None:
@@ -50,29 +51,54 @@ def _say(arguments: argparse.Namespace, report: Dict[str, Any]) -> int:
 
 
 async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Dict[str, Any]:
-    """Publish the command and return the controller's last report on it. Raises Unreachable when it says nothing."""
+    """Publish the command and return the controller's last report on it. Raises Unreachable when it says nothing, or
+    when the broker does not accept the command."""
     from pamdi.client.mqtt import Connection
 
     id = uuid.uuid4().hex
+    topics = Topics(broker.prefix)
     heard: "asyncio.Queue[Dict[str, Any]]" = asyncio.Queue()
-    connection = Connection(broker, f"pamdi-command-{id[:8]}", lambda t, payload, r: _hear(payload, id, heard))
-    connection.subscribe(Topics(broker.prefix).controller("report"))
+    controller = ""
+
+    def hear(topic: str, payload: bytes, retained: bool) -> None:
+        nonlocal controller
+        if topic == topics.controller("state"):
+            controller = payload.decode("utf-8", "replace")
+        else:
+            _hear(payload, id, heard)
+
+    connection = Connection(broker, f"pamdi-command-{id[:8]}", hear)
+    for leaf in ("report", "state"):
+        connection.subscribe(topics.controller(leaf))
     task = asyncio.ensure_future(connection.run())
     last: Optional[Dict[str, Any]] = None
     try:
         await connection.reached(ANSWER_S)
-        connection.publish(topic, json.dumps({"id": id, "on": on}).encode())
+        payload = json.dumps({"id": id, "on": on}).encode()
+        connection.publish(topic, payload, on_refused=lambda line: heard.put_nowait({"status": REFUSED, "said": line}))
         last = await asyncio.wait_for(heard.get(), ANSWER_S)
         while last["status"] == "accepted":
             last = await asyncio.wait_for(heard.get(), wait_s)
+        if last["status"] == REFUSED:
+            raise Unreachable(last["said"])
         return last
     except asyncio.TimeoutError as error:
         if last is not None:
             return {**last, "status": "waiting"}
-        raise Unreachable(f"the controller did not answer within {ANSWER_S:g} s: is it running?") from error
+        raise Unreachable(_silent(controller, broker.user)) from error
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _silent(controller: str, user: Optional[str]) -> str:
+    """``controller``: what its retained state says, "" where nothing came."""
+    said = f"the controller did not answer within {ANSWER_S:g} s"
+    who = f"user {user}" if user else "we"
+    if controller in ("offline", "stopped"):
+        return f"{said}: it is {controller}: start it"
+    may = f"may {who} read controller/report and write the command (examples/mosquitto.acl)?"
+    return f"{said}: it is online: {may}" if controller else f"{said}: is it running, and {may}"
 
 
 def _hear(payload: bytes, id: str, heard: "asyncio.Queue[Dict[str, Any]]") -> None:

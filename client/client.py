@@ -19,7 +19,7 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import Arrays, ResultJson, id_of, read_outputs, read_result, write_submission
-from pamdi.core.errors import BadInput, Unreachable
+from pamdi.core.errors import BadInput, Reason, Unreachable
 from pamdi.core.topics import Topics
 from pamdi.core.work import Visit
 
@@ -60,6 +60,12 @@ class _Pending:
 
     def left(self) -> None:
         self.leaving = False
+
+    def turned_away(self, line: str) -> None:
+        """By the broker: what it does not accept now, it will not accept the next time."""
+        self.leaving = False
+        if not self.done.done():
+            self.done.set_exception(Unreachable(line))
 
 
 class Client:
@@ -111,7 +117,8 @@ class Client:
         deadline_s: Optional[float] = None,
         timeout_s: float = 60.0,
     ) -> Answer:
-        """The work's end. Raises Unreachable when none has come within ``timeout_s``, BadInput for a reused id."""
+        """The work's end. Raises Unreachable when none has come within ``timeout_s`` or the broker does not accept the
+        work, BadInput for a reused id."""
         id = id or uuid.uuid4().hex
         key = (source, id)
         if key in self._pending or len(self._pending) >= WORKS_MAX:
@@ -126,7 +133,8 @@ class Client:
         try:
             return await asyncio.wait_for(pending.done, timeout_s)
         except asyncio.TimeoutError as error:
-            raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: is its head online?") from error
+            why = self._mqtt.trouble or "is its head online, and may we read its results?"
+            raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: {why}") from error
         finally:
             self._pending.pop(key, None)
 
@@ -137,7 +145,7 @@ class Client:
         if not pending.leaving:
             pending.repeats += 1
             topic = self._topics.source(pending.source, "submit")
-            pending.leaving = self._mqtt.publish(topic, pending.payload, 1, False, pending.left)
+            pending.leaving = self._mqtt.publish(topic, pending.payload, 1, False, pending.left, pending.turned_away)
 
     def _connected(self) -> None:
         """A broker that was away may have lost submissions and answers alike: say everything again."""
@@ -193,8 +201,8 @@ class Client:
             self._finish(pending, result, outputs)
 
     def _refused(self, pending: Optional[_Pending], result: ResultJson) -> None:
-        if pending is None or pending.admitted:
-            return
+        if pending is None or pending.admitted or result.reason == Reason.UNKNOWN_WORK.value:
+            return  # the last is the answer to a cancellation that came before the work
         now = asyncio.get_running_loop().time()
         pending.refusals += 1
         again_s = result.retry_after_s or min(5.0, 0.2 * 2 ** min(pending.refusals, 5))

@@ -5,21 +5,26 @@ after every connect (subscriptions, then whatever ``on_connect`` publishes). Wha
 away waits in a queue that is bounded in messages and bytes; a message of QoS 1 leaves the queue when the broker has
 acknowledged it, so a broker that dies in between gets it again. TCP_NODELAY is set because without it a QoS 1 round
 trip takes 44 ms.
+
+What comes in is handed over as it is read, and acknowledged after that: nothing is kept between the socket and whoever
+listens, so that what is not dealt with yet stays with the broker, and nothing grows here.
+
+MQTT 5 where the broker speaks it, because it says why a message was not accepted; else 3.1.1, which says nothing.
 """
 
 import asyncio
-import math
 import random
 import socket
-import ssl
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set
 
 import aiomqtt
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.broker_tls import tls_context
+from pamdi.client.broker_trouble import CLOSED, TAKEN_OVER, TOO_LARGE, Trouble, not_accepted, taken_over, understood
 from pamdi.client.loops import run_together
-from pamdi.core.errors import ConfigError, Unreachable
+from pamdi.core.errors import Unreachable
 
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 QUEUE_MESSAGES_MAX = 20_000
@@ -27,6 +32,13 @@ QUEUE_BYTES_MAX = 512 * 2**20  # the core bounds works and answers long before
 IN_FLIGHT_MAX = 20
 CALL_S_MAX = 15.0
 REMIND_S = 30.0
+SHORT_LIFE_S = 10.0  # a connection that was let in and ended sooner
+SHORT_LIVES = 3  # of them in a row: somebody else uses this name
+REFUSALS_SAID_MAX = 64  # topics whose refusal is said, once each
+PACKET_HEADER_BYTES = 16  # of a publication, at most
+UNREADABLE = (129, 130)  # malformed packet, protocol error: as the library calls what it cannot read
+OLD_BROKER = 132  # MQTT 5: this version is not spoken here
+MQTT5, MQTT311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 SUBSCRIPTION = -1  # in the place of a QoS: bring the broker's idea of this topic in line with ours
 
 
@@ -37,11 +49,67 @@ class Outgoing(NamedTuple):
     retain: bool
     on_acknowledged: Optional[Callable[[], None]]
     sequence: int = 0
+    on_refused: Optional[Callable[[str], None]] = None
 
 
 class Will(NamedTuple):
     topic: str
     payload: bytes
+
+
+class _Session(aiomqtt.Client):
+    """The library's client, which keeps three things to itself that we want: each message when it is read, the
+    broker's word on each message of ours, and that a connection ended before it began."""
+
+    def __init__(self, hand_over: Callable[[str, bytes, bool], None], host: str, port: int, **settings: Any) -> None:
+        super().__init__(host, port, **settings)
+        self._hand_over = hand_over
+        self._on_their_way: "Dict[int, asyncio.Future[int]]" = {}  # by the library's numbers
+        self.in_flight_max, self.packet_bytes_max = IN_FLIGHT_MAX, 2**28
+        self.lost = False
+        self.unbearable: Optional[Exception] = None  # what whoever listens raised
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        try:
+            self._hand_over(str(message.topic), bytes(message.payload or b""), bool(message.retain))
+        except Exception as error:
+            self.unbearable = error
+            raise
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.in_flight_max = min(IN_FLIGHT_MAX, getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX))
+        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", self.packet_bytes_max)
+        super()._on_connect(client, userdata, flags, reason_code, properties)
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
+        self.lost = True
+        if not self._connected.done():
+            self._connected.set_exception(aiomqtt.MqttError(CLOSED))
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
+        landed = self._on_their_way.get(mid)
+        if landed is not None and not landed.done():
+            landed.set_result(int(getattr(reason_code, "value", 0)))
+
+    async def send(self, topic: str, payload: bytes, qos: int, retain: bool) -> int:
+        """Wait for the broker's word: MQTT 5's reason, 128 and above where the message was not accepted.
+
+        No time limit: the library keeps the message, so a second copy would only add to what a slow link has to carry.
+        A broker that is dead is found by the keep-alive. Raises MqttError."""
+        if len(topic) + len(payload) + PACKET_HEADER_BYTES > self.packet_bytes_max:
+            return TOO_LARGE
+        said = self._client.publish(topic, payload, qos, retain)
+        if said.rc != 0:
+            raise aiomqtt.MqttCodeError(said.rc, "Could not publish message")
+        if said.is_published():
+            return 0
+        landed: "asyncio.Future[int]" = asyncio.get_running_loop().create_future()
+        self._on_their_way[said.mid] = landed
+        try:
+            return await landed
+        finally:
+            del self._on_their_way[said.mid]
 
 
 class Connection:
@@ -66,10 +134,16 @@ class Connection:
         self._sequence = 0
         self._subscriptions: Dict[str, int] = {}
         self._wake = asyncio.Event()
-        self._client: Optional[aiomqtt.Client] = None
+        self._client: Optional[_Session] = None
+        self._protocol = MQTT5
+        self._short_lives = 0
+        self._hopeless = asyncio.Event()
+        self._refusals_said: Set[str] = set()
         self.connected = asyncio.Event()
-        self.problem = ""  # why the last try to connect failed
-        self.overflows = 0
+        self.tried = asyncio.Event()  # once, with whatever outcome
+        self.trouble: Optional[Trouble] = None  # why there is no connection
+        self.on_contested: Callable[[], None] = lambda: None  # another client seems to use our name
+        self.overflows = self.refusals = 0
 
     def subscribe(self, topic: str, qos: int = 1) -> None:
         """Keep this subscription, now and after every reconnect."""
@@ -88,15 +162,18 @@ class Connection:
         qos: int = 1,
         retain: bool = False,
         on_acknowledged: Optional[Callable[[], None]] = None,
+        on_refused: Optional[Callable[[str], None]] = None,
     ) -> bool:
-        """Queue a message; never blocks. QoS 0 is dropped while the broker is away. False: dropped, and counted."""
+        """Queue a message; never blocks. QoS 0 is dropped while the broker is away. False: dropped, and counted.
+
+        ``on_refused`` hears, in a line, that the broker has not accepted it; then it is not sent again."""
         full = len(self._queue) >= QUEUE_MESSAGES_MAX or self._queued_bytes + len(payload) > QUEUE_BYTES_MAX
         if full or (qos == 0 and not self.connected.is_set()):
             self.overflows += 1
             return False
         self._sequence += 1
         self._queued_bytes += len(payload)
-        self._queue.append(Outgoing(topic, payload, qos, retain, on_acknowledged, self._sequence))
+        self._queue.append(Outgoing(topic, payload, qos, retain, on_acknowledged, self._sequence, on_refused))
         self._wake.set()
         return True
 
@@ -104,41 +181,90 @@ class Connection:
         """Raises ConfigError for settings that no waiting mends."""
         self._broker.password()
         if self._broker.address()[2]:
-            _tls_context(self._broker)
+            tls_context(self._broker)
 
     async def reached(self, within_s: float) -> None:
-        """Wait for the broker while ``run`` runs. Raises Unreachable with what was in the way, ConfigError for settings
-        that cannot work."""
+        """Wait for the broker while ``run`` runs. Raises Unreachable with what was in the way (at once where waiting
+        does not mend it), ConfigError for settings that cannot work."""
         self.check()
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.connected, self._hopeless)]
         try:
-            await asyncio.wait_for(self.connected.wait(), within_s)
-        except asyncio.TimeoutError as error:
-            why = f" ({self.problem})" if self.problem else ""
-            raise Unreachable(
-                f"broker {self._broker.url} did not let us in within {within_s:g} s{why}: check --broker, --user and "
-                "--password-file"
-            ) from error
+            await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+        if not self.connected.is_set():
+            why = self.trouble or Trouble(f"no answer within {within_s:g} s", "check --broker and the network")
+            raise Unreachable(f"broker {self._broker.url}: {why}")
 
     async def run(self) -> None:
         """Keep the connection until cancelled. Raises ConfigError for settings that cannot work."""
         host, port, _ = self._broker.address()
-        retry_s, said_at, loop = RETRY_S_MIN, float("-inf"), asyncio.get_running_loop()
+        retry_s, loop = RETRY_S_MIN, asyncio.get_running_loop()
+        said: Dict[Optional[Trouble], float] = {}  # when
         while True:
+            since: Optional[float] = None
             try:
                 async with self._open() as client:
-                    self._log(f"broker {host}:{port} is connected")
-                    retry_s, said_at = RETRY_S_MIN, float("-inf")
+                    since = loop.time()
+                    if self._short_lives < SHORT_LIVES:
+                        self._log(f"broker {host}:{port} is connected")
                     await self._serve(client)
             except (aiomqtt.MqttError, OSError, asyncio.TimeoutError) as error:
-                self.problem = str(error)
-                if loop.time() - said_at > REMIND_S:
-                    said_at = loop.time()
-                    self._log(f"broker {host}:{port} is out of reach ({error}): trying again until it answers")
+                if self._client is not None and self._client.unbearable is not None:
+                    raise self._client.unbearable from None
+                lasted_s = loop.time() - since if since is not None else None
+                if self._another_version(error):
+                    continue
+                self._judge(error, lasted_s)
+                if lasted_s is not None:  # at once, but not in a fight over a name
+                    retry_s = min(RETRY_S_MAX, RETRY_S_MIN * 2 ** min(self._short_lives, 10))
+                    said = said if self._short_lives else {}
+                if loop.time() - said.get(self.trouble, float("-inf")) > REMIND_S:
+                    said[self.trouble] = loop.time()
+                    self._log(f"broker {host}:{port} is out of reach: {self.trouble}; trying again until it answers")
             finally:
                 self.connected.clear()
                 self._client = None
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(RETRY_S_MAX, 2 * retry_s)
+
+    def _another_version(self, error: BaseException) -> bool:
+        """Whether the next try is with 3.1.1 at once. A broker that hangs up, or whose word cannot be read, may want
+        the other version, too.
+
+        A broker may also say in MQTT 5 what the library cannot read (mosquitto 2.0, of a message that is too large):
+        the message would come again at every connection and end it."""
+        spoke = self._protocol
+        code, cause = _code(error), error.__cause__
+        unreadable = isinstance(cause, (ValueError, LookupError)) or _code(cause) in UNREADABLE
+        if unreadable and spoke is MQTT5:
+            self._log(f"broker {self._broker.url} says what MQTT 5 does not know ({cause}): going on with 3.1.1")
+            self._protocol = MQTT311
+            return True
+        if code == OLD_BROKER or str(error) == CLOSED or "timed out" in str(error):
+            self._protocol = MQTT311 if spoke is MQTT5 else MQTT5
+        return code == OLD_BROKER and spoke is MQTT5
+
+    def _judge(self, error: BaseException, lasted_s: Optional[float]) -> None:
+        """What ended the connection after ``lasted_s``, or (None) kept it from beginning."""
+        cause = error.__cause__ or error
+        said = _code(cause)
+        if lasted_s is None or lasted_s >= SHORT_LIFE_S:
+            self._short_lives = 0
+        else:
+            self._short_lives += 1
+        if said == TAKEN_OVER or self._short_lives >= SHORT_LIVES:
+            self.trouble = taken_over(self._client_id)
+            self.on_contested()
+        elif lasted_s is not None:
+            self.trouble = Trouble("the connection was lost", "look at the network and the broker's log")
+        else:
+            self.trouble = understood(str(cause), self._broker)
+        if self.trouble.lasting:
+            self._hopeless.set()
+        self.tried.set()
 
     def _tell_broker(self, topic: str) -> None:
         if self.connected.is_set():
@@ -152,10 +278,12 @@ class Connection:
             await asyncio.sleep(0.01)
         return not self._queue and not self._in_flight
 
-    def _open(self) -> aiomqtt.Client:
+    def _open(self) -> _Session:
         host, port, tls = self._broker.address()
         will = self._will
-        return aiomqtt.Client(
+        fresh: Dict[str, Any] = {"clean_start": True} if self._protocol is MQTT5 else {"clean_session": True}
+        return _Session(
+            self._on_message,
             host,
             port,
             identifier=self._client_id,
@@ -163,19 +291,23 @@ class Connection:
             password=self._broker.password(),
             keepalive=self._broker.keepalive_s,
             will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
-            clean_session=True,
+            protocol=self._protocol,
             timeout=CALL_S_MAX,
             max_inflight_messages=IN_FLIGHT_MAX,
-            max_queued_incoming_messages=0,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            tls_context=_tls_context(self._broker) if tls else None,
+            tls_context=tls_context(self._broker) if tls else None,
+            **fresh,
         )
 
-    async def _serve(self, client: aiomqtt.Client) -> None:
+    async def _serve(self, client: _Session) -> None:
         self._client = client
+        if client.lost:  # between the broker's first word and here, which the library forgets
+            raise aiomqtt.MqttError(CLOSED)
         await self._say_subscriptions(client)
+        self.trouble = None
         self.connected.set()
-        self._on_connect()
+        self.tried.set()
+        self._say_first()
         try:
             await run_together({"receive": self._receive(client), "send": self._send(client)})
         finally:
@@ -187,7 +319,19 @@ class Connection:
             self._queue.extendleft(sorted(self._unsent, key=lambda message: message.sequence, reverse=True))
             self._unsent.clear()
 
-    async def _say_subscriptions(self, client: aiomqtt.Client) -> None:
+    def _say_first(self) -> None:
+        """What must be true on the broker goes before what has waited for it, which may be megabytes, and in the place
+        of what it replaces: an older state must not come after a newer one."""
+        waiting, self._queue = self._queue, deque()
+        self._on_connect()
+        said = {message.topic for message in self._queue if message.retain}
+        for message in waiting:
+            if message.retain and message.topic in said:
+                self._queued_bytes -= len(message.payload)
+            else:
+                self._queue.append(message)
+
+    async def _say_subscriptions(self, client: _Session) -> None:
         """Others subscribe and unsubscribe while we speak: until the broker knows what we know now."""
         told: Dict[str, int] = {}
         while told != self._subscriptions:
@@ -199,14 +343,14 @@ class Connection:
                     await client.subscribe(topic, qos)
                     told[topic] = qos
 
-    async def _receive(self, client: aiomqtt.Client) -> None:
-        async for message in client.messages:
-            payload: Any = message.payload
-            self._on_message(str(message.topic), bytes(payload or b""), bool(message.retain))
+    async def _receive(self, client: _Session) -> None:
+        """Until the connection ends; messages do not come this way."""
+        async for _ in client.messages:
+            pass
 
-    async def _send(self, client: aiomqtt.Client) -> None:
+    async def _send(self, client: _Session) -> None:
         while True:
-            while self._queue and len(self._in_flight) < IN_FLIGHT_MAX:
+            while self._queue and len(self._in_flight) < client.in_flight_max:
                 message = self._queue.popleft()
                 task = asyncio.get_running_loop().create_task(self._publish(client, message))
                 self._in_flight[task] = message
@@ -227,34 +371,29 @@ class Connection:
         else:
             self._queued_bytes -= len(message.payload)
 
-    async def _publish(self, client: aiomqtt.Client, message: Outgoing) -> None:
-        """No time limit for the acknowledgement: the library keeps the message, so a second copy would only add to
-        what a slow link has to carry. A broker that is dead is found by the keep-alive."""
+    async def _publish(self, client: _Session, message: Outgoing) -> None:
         if message.qos == SUBSCRIPTION and message.topic in self._subscriptions:
             await client.subscribe(message.topic, self._subscriptions[message.topic])
         elif message.qos == SUBSCRIPTION:
             await client.unsubscribe(message.topic)
         else:
-            await client.publish(message.topic, message.payload, message.qos, message.retain, timeout=math.inf)
-        self._queued_bytes -= len(message.payload)
-        if message.on_acknowledged is not None:
-            message.on_acknowledged()
+            reason = await client.send(message.topic, message.payload, message.qos, message.retain)
+            self._queued_bytes -= len(message.payload)
+            if reason >= 128:
+                self._not_accepted(message, reason)
+            elif message.on_acknowledged is not None:
+                message.on_acknowledged()
+
+    def _not_accepted(self, message: Outgoing, reason: int) -> None:
+        self.refusals += 1
+        line = not_accepted(reason, message.topic, self._broker)
+        if message.topic not in self._refusals_said and len(self._refusals_said) < REFUSALS_SAID_MAX:
+            self._refusals_said.add(message.topic)
+            self._log(line)
+        if message.on_refused is not None:
+            message.on_refused(line)
 
 
-def _tls_context(broker: BrokerConfig) -> ssl.SSLContext:
-    """Raises ConfigError for a file that is absent, unreadable or no certificate: waiting does not mend those."""
-    try:
-        context = ssl.create_default_context(cafile=broker.ca_file)
-    except OSError as error:
-        raise ConfigError(f"ca_file {broker.ca_file}: {_why(error)}: give the PEM file of the authority") from error
-    if broker.cert_file is not None:
-        try:
-            context.load_cert_chain(broker.cert_file, broker.key_file)
-        except OSError as error:
-            files = f"cert_file {broker.cert_file}, key_file {broker.key_file}"
-            raise ConfigError(f"{files}: {_why(error)}: give a PEM certificate and its key") from error
-    return context
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)) if not isinstance(error, ssl.SSLError) else "not what it should hold"
+def _code(error: Optional[BaseException]) -> Optional[int]:
+    """MQTT 5's number of what an error of the library says, where it has one."""
+    return getattr(getattr(error, "rc", None), "value", None)

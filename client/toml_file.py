@@ -42,6 +42,14 @@ def read_toml(path: Path, kind: Type[T], environment: Mapping[str, str] = os.env
         raise ConfigError(f"{spoke.get(place, path)}: {_explain(str(error), kind)}") from error
 
 
+def top_level_keys(path: Path) -> "set[str]":
+    """Of a file that may be anything; none where it cannot be read."""
+    try:
+        return set(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return set()
+
+
 class _Place(NamedTuple):
     """Where a variable's value goes: ``table`` is "" for the file's top level."""
 

@@ -5,12 +5,14 @@ import asyncio
 import contextlib
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Callable, Dict, Optional, Set, Tuple
 
 import msgspec
 import uvloop
 
+from pamdi.client.claim import Claim
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, id_of, read_command
@@ -52,10 +54,19 @@ class Controller:
         self._mqtt = Connection(config.broker, "pamdi-controller", self._message, self._connected, will, log)
         for topic in ("state", "info", "allocation/state", "drain"):
             self._mqtt.subscribe(self._topics.device("+", topic))
-        for topic in ("config", "submit"):
+        for topic in ("config", "submit", "cancel"):
             self._mqtt.subscribe(self._topics.source("+", topic))
         for topic in ("state", "reallocate"):
             self._mqtt.subscribe(self._topics.controller(topic))
+
+        topics = self._topics
+        self._claim = Claim(
+            config.broker, "pamdi-controller", topics.controller("alive/ask"), topics.controller("alive/tell"),
+            time.time_ns(), f"a controller is already running at broker {config.broker.url}: stop one of the two, or "
+            "give this one's fleet another [broker] prefix",
+        )  # fmt: skip
+        self._mqtt.subscribe(topics.controller("alive/ask"))
+        self._mqtt.on_contested = self._claim.contest
 
     def stop(self) -> None:
         self._stop.set()
@@ -66,7 +77,12 @@ class Controller:
 
     async def run(self) -> None:
         """Control the fleet until stopped."""
-        await run_together({"broker": self._mqtt.run(), "work": self._work(), "stop": self._until_stopped()})
+        await run_together({"claim": self._claim.keep(), "control": self._control(), "stop": self._until_stopped()})
+
+    async def _control(self) -> None:
+        self._notifier.status("waiting for the broker")
+        await self._claim.free()
+        await run_together({"broker": self._mqtt.run(), "work": self._work()})
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
@@ -75,7 +91,6 @@ class Controller:
         await self._mqtt.drain(FLUSH_S)
 
     async def _work(self) -> None:
-        self._notifier.status("waiting for the broker")
         await self._mqtt.connected.wait()
         self._notifier.ready()
         ticks = 0
@@ -139,6 +154,7 @@ class Controller:
         self._sources = wanted
 
     def _connected(self) -> None:
+        self._claim.up.set()
         self._listening_since = self._now()
         self._mqtt.publish(self._topics.controller("state"), b"online", 1, True)
         for id in self._rollout.published:
@@ -159,11 +175,14 @@ class Controller:
 
     def _understand(self, topic: Topic, payload: bytes) -> None:
         now, rollout = self._now(), self._rollout
-        if topic.kind == "source" and topic.leaf == "submit":
-            self._submitted(topic.id, payload)
+        if topic.kind == "source" and topic.leaf in ("submit", "cancel"):
+            self._nobody_else_answers(topic, payload)
         elif topic.kind == "source":
             if topic.id not in self._sources:
                 self._strange_sources.add(topic.id)  # of a former configuration: cleared with the next change
+        elif topic.leaf == "alive/ask":
+            if self._claim.holds:
+                self._mqtt.publish(self._topics.controller("alive/tell"), str(self._claim.instance).encode(), 1)
         elif topic.kind == "controller" and topic.leaf == "state":
             if payload == b"offline" and not self._stop.is_set():  # our own will, published after we came back
                 self._mqtt.publish(self._topics.controller("state"), b"online", 1, True)
@@ -180,8 +199,9 @@ class Controller:
             self._log(f"command {report.id}: {report.status}: {report.said}")
             self._mqtt.publish(self._topics.controller("report"), msgspec.json.encode(report), 1)
 
-    def _submitted(self, source: str, payload: bytes) -> None:
-        """Only what nobody else can answer: a source that does not exist, or whose head is away."""
+    def _nobody_else_answers(self, topic: Topic, payload: bytes) -> None:
+        """A submission or a cancellation for a source that does not exist, or whose head is away."""
+        source = topic.id
         spec, present = self._rollout.head_of(source)
         if present or not self._informed():
             return
@@ -190,6 +210,8 @@ class Controller:
             self.unreadable += 1
             return
         reason, detail = self._why_not(source, spec)
+        if topic.leaf == "cancel" and reason is Reason.NO_ROUTE:
+            return  # its head is there, and may have works from before
         refused = ResultJson(id, "refused", reason.value, detail, retry_after_s=1.0 if spec is not None else None)
         self._mqtt.publish(self._topics.source(source, "result"), msgspec.json.encode(refused), 1)
 

@@ -28,6 +28,7 @@ class Reason(str, Enum):
     TOO_LARGE = "too_large"
     JOURNAL_FULL = "journal_full"
     STOPPING = "stopping"
+    UNKNOWN_WORK = "unknown_work"
 
 
 class PamdiError(Exception):

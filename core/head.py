@@ -105,10 +105,19 @@ class Head:
 
     def cancel(self, work: WorkId) -> None:
         admitted = self._works.get(work)
+        source = self._context.sources.get(work.source)
         if admitted is None:
             self._context.note("cancels_of_unknown")
+            if source is not None and source.device == self._context.device:  # else its head may know it
+                memory_s = self._context.limits.answer_memory_s
+                detail = f"it is not open, and has not ended within the last {memory_s:g} s"
+                self._context.emit(
+                    PublishResult(work, "refused", reason=Reason.UNKNOWN_WORK.value, detail=detail)
+                )  # fmt: skip
         elif admitted.state == "admitting":
             admitted.cancelled = True  # once its input is in the journal, so that the end has a beginning
+        elif admitted.state in ("ended", "delivered"):
+            self._say_end(admitted, acknowledge=False)
         else:
             self.give_up(admitted, Reason.CANCELLED, "cancelled by request")
 

@@ -29,7 +29,7 @@ LEAVES = {
         "frames/urgent", "frames/normal",
     ),
     "source": ("config", "submit", "result", "cancel"),
-    "controller": ("state", "reallocate", "report"),
+    "controller": ("state", "reallocate", "report", "alive/ask", "alive/tell"),
 }  # fmt: skip
 
 

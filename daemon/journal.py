@@ -9,6 +9,7 @@ cannot move; after a reboot it is smaller than what was recorded, and the age co
 """
 
 import queue
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any, Callable, Optional, Sequence, Set, Tuple
@@ -92,6 +93,9 @@ class Journal:
         try:
             self._store(durable).write(records)
         except Exception as error:  # a record that cannot be stored, for whatever reason, must not end the thread
+            if self._begun_anew(durable):
+                self._commit(records, durable)
+                return
             if len(records) > 1:  # one that is too large must not take its neighbours down with it
                 for record in records:
                     self._commit([record], durable)
@@ -101,6 +105,24 @@ class Journal:
         for record in records:
             self._tell(record, None)
         self._said = ""
+
+    def _begun_anew(self, durable: bool) -> bool:
+        """A file that was removed under us (somebody cleared the folder) is made again: nothing would be admitted until
+        a restart, which would forget all that is open."""
+        old = self._disk if durable else self._memory
+        if old is None or not old.gone():
+            return False
+        try:
+            new = Store(old.path, durable)
+        except (OSError, sqlite3.Error):
+            return False
+        self._log(f"{old.path} was removed: a new one is begun; works open until now would not survive a kill")
+        if durable:
+            self._disk = new
+        else:
+            self._memory = new
+        old.close()
+        return True
 
     def _store(self, durable: bool) -> Store:
         if not durable:

@@ -73,6 +73,11 @@ class Store:
         self._db.execute("PRAGMA journal_mode=TRUNCATE")
         self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
         self._db.execute(SCHEMA)
+        self.path, self._file = path, _file_at(path)
+
+    def gone(self) -> bool:
+        """Whether somebody has removed or replaced the file; SQLite then takes no more changes."""
+        return self._file is None or _file_at(self.path) != self._file
 
     def close(self) -> None:
         self._db.close()
@@ -164,6 +169,14 @@ class Store:
             run("DELETE FROM works WHERE source=? AND id=?", record.work)
         elif isinstance(record, WorkId):
             run("UPDATE works SET delivered=1 WHERE source=? AND id=?", record)
+
+
+def _file_at(path: Path) -> Optional[Tuple[int, int]]:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def open_store(path: Path, durable: bool, log: Callable[[str], None], patience_s: float = LOCKED_S_MAX) -> Store:

@@ -1,22 +1,22 @@
 """``pamdi daemon``: uvloop, signals, and the question whether somebody else already is this device."""
 
 import asyncio
-import os
+import contextlib
+import fcntl
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import uvloop
 
+from pamdi.client.claim import Claim
 from pamdi.client.loops import run_together
-from pamdi.client.mqtt import Connection
 from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
 from pamdi.daemon.config import DaemonConfig, read_config
 from pamdi.daemon.service import Service
-
-ASK_S = 1.0
 
 
 def log_line(line: str) -> None:
@@ -32,36 +32,45 @@ def run(config_file: Path) -> int:
     return 0
 
 
+def claim_of(config: DaemonConfig) -> Claim:
+    topics = Topics(config.broker.prefix)
+    return Claim(
+        config.broker, f"pamdi-{config.id}", topics.device(config.id, "alive/ask"),
+        topics.device(config.id, "alive/tell"), time.time_ns(),
+        f"device {config.id} is already running somewhere: give this one another id in daemon.toml",
+    )  # fmt: skip
+
+
 async def _serve(config: DaemonConfig, log: Callable[[str], None]) -> None:
-    await _refuse_a_twin(config)
-    service = Service(config, log)
+    claim = claim_of(config)
+    await run_together({"claim": claim.keep(), "service": _when_free(config, claim, log)})
+
+
+async def _when_free(config: DaemonConfig, claim: Claim, log: Callable[[str], None]) -> None:
+    await claim.free()
+    with _alone_in(Path(config.runtime_dir)):
+        await _service(config, claim, log)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two daemons in one folder would share a journal; without a broker nothing else tells them of each other."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise ConfigError(f"{error.filename or folder}: {error.strerror}: check runtime_dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{folder}: another daemon works in it: give this one another runtime_dir") from error
+        yield
+
+
+async def _service(config: DaemonConfig, claim: Claim, log: Callable[[str], None]) -> None:
+    service = Service(config, log, claim)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop)
     await service.run()
-
-
-async def _refuse_a_twin(config: DaemonConfig) -> None:
-    """Ask, under another client id, whether a living device has this id. Silence (or no broker yet) means no."""
-    topics = Topics(config.broker.prefix)
-    heard = asyncio.Event()
-
-    def told(topic: str, payload: bytes, retained: bool) -> None:
-        parsed = topics.parse(topic)
-        if parsed is not None and parsed.leaf == "alive/tell" and not retained:
-            heard.set()
-
-    connection = Connection(config.broker, f"pamdi-{config.id}-ask-{os.getpid()}", told)
-    connection.subscribe(topics.device(config.id, "alive/tell"))
-
-    async def ask() -> None:
-        try:
-            await asyncio.wait_for(connection.connected.wait(), ASK_S)
-            connection.publish(topics.device(config.id, "alive/ask"), b"?", 1)
-            await asyncio.wait_for(heard.wait(), ASK_S / 2)
-        except asyncio.TimeoutError:
-            return
-
-    await run_together({"broker": connection.run(), "ask": ask()})
-    if heard.is_set():
-        raise ConfigError(f"device {config.id} is already running somewhere: give this one another id in daemon.toml")

@@ -13,6 +13,7 @@ from typing import Any, Callable, Deque, Dict, Optional, Type
 
 import msgspec
 
+from pamdi.client.claim import Claim
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, check_inputs, id_of, read_command, read_submission, tensors_json
@@ -46,9 +47,9 @@ FLUSH_S = 2.0
 
 
 class Service:
-    def __init__(self, config: DaemonConfig, log: Callable[[str], None]) -> None:
+    def __init__(self, config: DaemonConfig, log: Callable[[str], None], claim: Claim) -> None:
         self.config = config
-        self.instance = time.time_ns()
+        self._claim, self.instance = claim, claim.instance
         self._log = log
         self._topics = Topics(config.broker.prefix)
         self._device = Device(config.id, config.limits)
@@ -92,6 +93,7 @@ class Service:
         self._urgent = Connection(
             config.broker, f"pamdi-{config.id}-urgent", self.heard, lambda: self._plane.connected()
         )  # fmt: skip
+        self._mqtt.on_contested = self._urgent.on_contested = claim.contest
         self._lanes = Lanes(self._mqtt, self._urgent, self._topics)
         self._plane = BrokerPlane(
             config.id, self._topics, self._mqtt, self._urgent, self._links.tunnels, self._is_urgent
@@ -235,6 +237,7 @@ class Service:
             self._plane.listen()
 
     def _mqtt_connected(self) -> None:
+        self._claim.up.set()
         self._plane.connected()
         me, topics = self.config.id, self._topics
         info = device_info(self.config, self.instance, self._links.port, self._backend, self._log)
@@ -264,7 +267,7 @@ class Service:
             allocation = msgspec.json.decode(payload, type=DeviceAllocation)
             self._kept.keep(payload)
             self.happened(ev.AllocationReceived(allocation))
-        elif topic.leaf == "alive/ask":
+        elif topic.leaf == "alive/ask" and self._claim.holds:
             self._mqtt.publish(self._topics.device(self.config.id, "alive/tell"), str(self.instance).encode(), 1)
         elif topic.leaf.startswith("frames/"):
             self._plane.received(payload)
@@ -336,7 +339,14 @@ class Service:
     ) -> None:
         """Results above the lowest class have a connection of their own: a large normal answer delays no urgent one."""
         connection = self._urgent if self._is_urgent(urgency) else self._mqtt
-        connection.publish(self._topics.source(source, "result"), msgspec.json.encode(result), 1, False, done)
+        topic, payload = self._topics.source(source, "result"), msgspec.json.encode(result)
+        connection.publish(topic, payload, 1, False, done, self._result_not_accepted)
+
+    def _result_not_accepted(self, line: str) -> None:
+        """By the broker: an end that nobody has heard is not delivered, and is said again when it is asked for."""
+        self.counters["results_not_accepted"] += 1
+        if self.counters["results_not_accepted"] == 1:
+            self._log(line)
 
     def _told(self, work: WorkId) -> None:
         self._journal.put(work)

@@ -7,6 +7,7 @@ from pamdi.core.device import Device
 from pamdi.daemon.host import Host
 
 LATENCIES_MAX = 1000
+CLASSES_MAX = 32  # clients choose gamma, and may choose another for every work; the class that ended last stays
 
 
 class Stats:
@@ -15,7 +16,11 @@ class Stats:
 
     def ended(self, urgency: float, status: str, latency_s: float) -> None:
         if status == "answered":
-            self._latencies.setdefault(urgency, deque(maxlen=LATENCIES_MAX)).append(latency_s)
+            latencies = self._latencies.pop(urgency, None) or deque(maxlen=LATENCIES_MAX)
+            latencies.append(latency_s)
+            self._latencies[urgency] = latencies
+            if len(self._latencies) > CLASSES_MAX:
+                del self._latencies[next(iter(self._latencies))]
 
     def sentence(self, device: Device) -> str:
         ready = len(device.slots.ready())

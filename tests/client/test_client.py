@@ -74,6 +74,13 @@ async def test_a_work_that_nobody_admits_is_submitted_again_the_same(broker: Run
     assert [(heard.id, heard.digest) for heard in head.heard] == [("w1", head.heard[0].digest)] * 3
 
 
+async def test_the_answer_to_a_cancellation_that_came_before_the_work_does_not_end_the_work(
+    broker: RunningBroker,
+) -> None:
+    answer, _, _ = await submitted(broker, "refused:unknown_work admitted answered")
+    assert answer.status == "answered"
+
+
 async def test_an_answer_that_was_lost_is_asked_for(broker: RunningBroker) -> None:
     answer, head, _ = await submitted(broker, "admitted", "answered")
     assert answer.status == "answered"

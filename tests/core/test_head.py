@@ -186,6 +186,23 @@ def test_a_cancel_that_overtakes_the_journal_takes_effect_once_the_input_is_writ
     assert not any(isinstance(i, ins.Infer) for i in stage.said)
 
 
+def test_a_cancel_that_comes_too_late_is_answered_with_the_end_that_the_work_had() -> None:
+    stage = Lone()
+    stage.submit("a")
+    while stage.running is not None:
+        stage.infer()
+    ended = stage.feed(ev.JournalWritten(key("a").work, True))
+    again = stage.feed(ev.CancelAsked(key("a").work))
+    assert results(ended) == results(again) == ["answered"] and len(again) == 1
+
+
+def test_a_cancel_of_what_nobody_knows_is_answered_by_the_sources_own_head_alone() -> None:
+    stage = Lone()
+    assert results(stage.feed(ev.CancelAsked(key("never").work))) == ["refused unknown_work"]
+    assert results(stage.feed(ev.CancelAsked(WorkId("elsewhere", "never")))) == []
+    assert results(Lone(head="d1").feed(ev.CancelAsked(key("never").work))) == []
+
+
 # -- restart ----------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, AsyncIterator, Dict, List, Optional
+from typing import Any, AsyncIterator, Dict, List, Optional, Union
 
 import msgspec
 
@@ -83,11 +83,12 @@ class Daemon:
 class Ear:
     """Hears every topic, and publishes what a controller would."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, broker: "Union[str, BrokerConfig]") -> None:
         self.topics = Topics()
         self.heard: List["tuple[str, bytes]"] = []
         self._more = asyncio.Event()
-        self.mqtt = Connection(BrokerConfig(url), f"ear-{time.monotonic_ns()}", self._message)
+        config = BrokerConfig(broker) if isinstance(broker, str) else broker
+        self.mqtt = Connection(config, f"ear-{time.monotonic_ns()}", self._message)
         self.mqtt.subscribe("pamdi/v1/#")
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
@@ -125,8 +126,9 @@ class Ear:
 
 
 @contextlib.asynccontextmanager
-async def listening(url: str) -> AsyncIterator[Ear]:
-    ear = Ear(url)
+async def listening(broker: "Union[str, BrokerConfig]") -> AsyncIterator[Ear]:
+    """``broker``: its url, or all that is needed to reach it."""
+    ear = Ear(broker)
     task = asyncio.ensure_future(ear.mqtt.run())
     try:
         await asyncio.wait_for(ear.mqtt.connected.wait(), WAIT_S)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -272,3 +273,23 @@ def test_a_record_that_cannot_be_stored_is_refused_and_the_next_one_is_written(t
     assert not verdict(life, opened("\ud800"))  # no such text in SQLite: an error of another kind
     assert verdict(life, opened("w1"))
     life.end()
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_journal_that_is_removed_while_it_is_written_is_begun_anew(tmp_path: Path, what: str, durable: bool) -> None:
+    """Works from before still get their end on record, and new ones are let in."""
+    life = Life(tmp_path)
+    assert verdict(life, opened("before", durable))
+    folder = tmp_path / ("state" if durable else "run")
+    if what == "file":
+        (folder / "journal.sqlite").unlink()
+    else:
+        shutil.rmtree(folder)
+    assert verdict(life, ended("before", durable)) and verdict(life, opened("after", durable))
+    assert [line.partition(": ")[2] for line in life.lines] == [
+        "a new one is begun; works open until now would not survive a kill"
+    ]
+    back = restored(tmp_path)  # as after a kill
+    life.end()
+    assert [r.work.id for r in back.open] == ["after"] and [r.work.id for r in back.final] == ["before"]

@@ -2,6 +2,7 @@
 dies, and the others do not notice."""
 
 import asyncio
+import contextlib
 import random
 import struct
 from typing import Any, Callable, List, Optional
@@ -99,6 +100,23 @@ async def test_who_says_nothing_is_cut_off() -> None:
     a = await listening(LinkOptions(greeting_s_max=0.05))
     await (await Stranger.at(a)).is_cut_off()
     assert "no greeting within 0.05 s" in a.lines[0]
+    await close(a)
+
+
+async def test_who_drips_its_greeting_is_cut_off_in_the_same_time() -> None:
+    a = await listening(LinkOptions(greeting_s_max=0.05))
+    stranger = await Stranger.at(a, struct.pack("<I", 4000))
+
+    async def drip() -> None:
+        with contextlib.suppress(OSError):
+            while not stranger.writer.is_closing():
+                stranger.writer.write(b" ")
+                await asyncio.sleep(0.01)
+
+    dripping = asyncio.ensure_future(drip())
+    await stranger.is_cut_off()
+    await dripping
+    assert a.events == [] and "no greeting within" in a.lines[0]
     await close(a)
 
 

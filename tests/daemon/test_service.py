@@ -4,11 +4,14 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Iterator, List
+from types import SimpleNamespace
+from typing import Any, Iterator, List
 
 import msgspec
 import numpy as np
@@ -18,6 +21,7 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
 from pamdi.client.payloads import write_submission
 from pamdi.core.allocation import AllocationState
+from pamdi.daemon.service import Service
 from pamdi.engines.digits import load
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
 from tests.daemon.running import MODEL, STORE, Daemon, Ear, config_text, listening
@@ -154,6 +158,70 @@ async def test_sigterm_says_stopped_and_sigkill_says_offline(broker: RunningBrok
         daemon.kill()
         await ear.until("pamdi/v1/device/d0/state", b"offline")
     assert "Traceback" not in daemon.log()
+
+
+async def test_its_own_offline_is_read_back_and_answered_with_online(broker: RunningBroker, daemon: Daemon) -> None:
+    """A will that the broker publishes late, when its device is back already."""
+    topic = "pamdi/v1/device/d0/state"
+    async with listening(broker.url) as ear:
+        await ready(ear)
+        ear.heard.clear()
+        ear.mqtt.publish(topic, b"offline", 1, True)
+        await ear.until(topic, b"offline")
+        await ear.until(topic, b"online")
+        ear.heard.clear()
+        ear.mqtt.publish(topic, b"", 1, True)  # somebody has cleared it
+        await ear.until(topic, b"online")
+
+
+async def test_results_that_the_access_list_forbids_are_told_and_are_said_again_once_it_allows_them(
+    tmp_path: Path,
+) -> None:
+    """An end that the broker did not accept is not delivered."""
+    acl = tmp_path / "acl"
+    (tmp_path / "password").write_text("secret\n")
+    everything = "user ear\ntopic readwrite #\nuser d0\ntopic readwrite pamdi/v1/device/d0/#\ntopic read #\n"
+    acl.write_text(everything)
+    users = {"d0": "secret", "ear": "secret"}
+    with running(start_mosquitto(tmp_path, users=users, config=f"acl_file {acl}")) as broker:
+        config = BrokerConfig(broker.url, user="ear", password_file=str(tmp_path / "password"))
+        text = config_text(broker.url, tmp_path).replace(
+            "[listen]", f'user = "d0"\npassword_file = "{tmp_path}/password"\n[listen]'
+        )
+        daemon = Daemon(tmp_path, text)
+        try:
+            async with listening(config) as ear:
+                await ready(ear)
+                ear.mqtt.publish("pamdi/v1/source/gate/submit", write_submission("w1", {"image": images()}))
+                await daemon.says("does not let user d0 publish to pamdi/v1/source/gate/result: add `topic write")
+                acl.write_text(everything + "topic write pamdi/v1/source/+/result\n")
+                os.kill(broker.pid, signal.SIGHUP)
+                daemon.kill()
+                daemon.start()
+                await ear.until("pamdi/v1/source/gate/result", b'"answered"')
+        finally:
+            daemon.close()
+
+
+async def test_a_watchdog_is_not_fed_while_a_segment_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor when the loop does, which feeds it."""
+    fed: List[int] = []
+    lines: List[str] = []
+    compute = SimpleNamespace(running=None, started_at=time.monotonic() - 1000.0, running_s=lambda: 0.1)
+    service: Any = SimpleNamespace(
+        _notifier=SimpleNamespace(watchdog_s=0.003, watchdog=lambda: fed.append(1)), _log=lines.append,
+        _device=SimpleNamespace(hops=SimpleNamespace(compute=compute)),
+    )  # fmt: skip
+    feeding = asyncio.ensure_future(Service._feed_watchdog(service))
+    while not fed:
+        await asyncio.sleep(0.001)
+    compute.running = "a work"
+    fed.clear()
+    while not lines:
+        await asyncio.sleep(0.001)
+    feeding.cancel()
+    await asyncio.gather(feeding, return_exceptions=True)
+    assert fed == [] and "no watchdog until it ends" in lines[0]
 
 
 async def test_a_killed_daemon_goes_on_with_what_it_had_admitted(broker: RunningBroker, daemon: Daemon) -> None:
