@@ -19,7 +19,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import msgspec
 
-from pamdi.controller.fleet import DeviceEntry, Fleet, ModelEntry
+from pamdi.controller.fleet import DeviceEntry, Fleet, MergedEntry, ModelEntry
 
 SECONDS_MAX = 3600.0  # of one segment; more is nonsense, and must not decide anything
 ROUNDED_S = 2e-6  # beacons round to microseconds
@@ -152,11 +152,13 @@ def with_slower(fleet: Fleet, slower: Mapping[str, Slower]) -> Fleet:
     ]
     models = []
     for model in fleet.model:
-        seconds = dict(model.seconds)
+        seconds, merged = dict(model.seconds), dict(model.merged)
         for device in fleet.device:
             if device.id in touched and device.type in seconds:
                 seconds[_own(device)] = _slowed(model, seconds[device.type], slower[device.id])
-        models.append(msgspec.structs.replace(model, seconds=seconds))
+                pieces, factor = merged.get(device.type, []), slower[device.id].factor
+                merged[_own(device)] = [MergedEntry(p.first, p.stop, p.seconds * factor) for p in pieces]
+        models.append(msgspec.structs.replace(model, seconds=seconds, merged=merged))
     return msgspec.structs.replace(fleet, device=boards, model=models)
 
 
