@@ -94,34 +94,38 @@ def _choose(stay: Outcome, afresh: Outcome, floor: float, load_s: float, terms: 
     return True, f"{gained / span:.2%} by moving engines is worth their loading within {terms.horizon_s:g} s"
 
 
-def _in_force(fleet: Fleet, plan: Optional[Plan]) -> float:
-    """J of the plan in force with the fleet as it is; infinite when it cannot be followed any more."""
-    if plan is None:
-        return math.inf
+def _in_force(fleet: Fleet, plan: Optional[Plan]) -> Optional[float]:
+    """J of the plan in force with the fleet as it is; None when it cannot be followed any more."""
     problem = Problem(fleet)
-    if not possible(problem, plan):
-        return math.inf
+    if plan is None or not possible(problem, plan):
+        return None
     routes = {source.id: plan.routes[source.id] for source in fleet.source}
     return evaluate(fleet, routes, problem.network).objective
 
 
-def _gain(before: float, best: float, floor: float) -> Optional[float]:
-    if math.isinf(before) or math.isinf(best) or before <= floor:
+def _gain(before: Optional[float], best: float, floor: float) -> Optional[float]:
+    if before is None or math.isinf(before) or math.isinf(best) or before <= floor:
         return None
     return (before - best) / (before - floor)
 
 
-def _said(figures: Tuple[float, float, float], gain: Optional[float], moved: Moves, taken: bool, why: str) -> str:
+def _said(
+    figures: Tuple[Optional[float], float, float], gain: Optional[float], moved: Moves, taken: bool, why: str
+) -> str:
     """One line for people."""
     before, planned, best = figures
-    was = f"J was {before:.6g}" if math.isfinite(before) else "the plan before cannot be followed any more"
+    was = "the plan before cannot be followed any more" if before is None else f"J was {_number(before)}"
     gains = f", a gain of {gain:.2%} of J - J0," if gain is not None else ""
     cost = f"{moved.engines} engines to load, {moved.load_s:.3g} s on the device that loads longest"
     if not taken:
-        return f"kept: {was}, is {planned:.6g}; {best:.6g}{gains} would take {cost}: {why}"
+        return f"kept: {was}, is {_number(planned)}; {_number(best)}{gains} would take {cost}: {why}"
     verb = "moved" if moved.engines else "kept, no engine moves"
-    return f"{verb}: {was}, is {planned:.6g}{gains} with {cost}: {why}"
+    return f"{verb}: {was}, is {_number(planned)}{gains} with {cost}: {why}"
 
 
-def _finite(objective: float) -> Optional[float]:
-    return objective if math.isfinite(objective) else None
+def _number(objective: float) -> str:
+    return f"{objective:.6g}" if math.isfinite(objective) else "infinite (a device or link cannot keep up)"
+
+
+def _finite(objective: Optional[float]) -> Optional[float]:
+    return objective if objective is not None and math.isfinite(objective) else None
