@@ -127,7 +127,10 @@ class Fast:
         found.extend(enumerated)
         found.extend(self._packed())
         plain = self._search()
-        loose = self._place_parts(plain) if self.effort.rounds else self._place(plain)
+        loose = bool(self.effort.rounds) and self._place_parts(plain)
+        if not loose:  # parts take more memory than whole routes
+            plain = self._search() if self.effort.rounds else plain
+            loose = self._place(plain)
         if loose:
             found.append(plain)
         if not loose or self._short(plain):
