@@ -6,21 +6,23 @@ a unit's number means the same on every device.
 """
 
 from pathlib import Path
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from pamdi.calibration.table import ModelTable, read_table, unit_seconds
+from pamdi.calibration.table import ModelTable, Table, merged_seconds, read_table, unit_seconds
 from pamdi.core.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parent / "tables"
 
 
 class ModelCosts(NamedTuple):
-    """Of one model, for one input: as the keys of a [[model]] in fleet.toml."""
+    """Of one model, for one input: as the keys of a [[model]] in fleet.toml. ``merged``: (first, stop, seconds) of each
+    segment of more than one unit that was measured."""
 
     units: List[str]
     bytes: List[int]
     memory: List[int]
     seconds: Dict[str, List[float]]
+    merged: Dict[str, List[Tuple[int, int, float]]]
 
 
 def folders_for(file: Path) -> List[Path]:
@@ -43,9 +45,27 @@ def model_costs(name: str, types: Iterable[str], folders: Iterable[Path], where:
                     f"{where}: table {name!r}: {type} and {first_type} were calibrated with different cuts "
                     f"({what} differ): calibrate both with one export"
                 )
-    return ModelCosts(
-        first.units, first.bytes, first.memory, {type: unit_seconds(model) for type, model in found.items()}
-    )
+    seconds = {type: unit_seconds(model) for type, model in found.items()}
+    merged = {type: merged_seconds(model) for type, model in found.items() if merged_seconds(model)}
+    return ModelCosts(first.units, first.bytes, first.memory, seconds, merged)
+
+
+def tables_at(place: Path, name: str, digest: str, where: str) -> List[Tuple[Table, ModelTable]]:
+    """What ``pamdi calibrate latency`` wrote of model ``name`` into the file ``place``, or into the files of that
+    folder: each table that has it. ``digest``: of the uncut model. Raises ConfigError when nothing there is of it."""
+    files = sorted(place.glob("*.toml")) if place.is_dir() else [place]
+    tables = [read_table(file) for file in files]
+    found = [(table, model) for table in tables for model in table.model if model.id == name]
+    if not found:
+        known = ", ".join(sorted({model.id for table in tables for model in table.model})) or "no model"
+        raise ConfigError(f"{where}: table {place} has {known}: measure it, `pamdi calibrate latency DIR --out FILE`")
+    for table, model in found:
+        if model.source_sha256 and digest and model.source_sha256 != digest:
+            raise ConfigError(
+                f"{where}: table {place}: {table.device_type} was measured with another {name} "
+                f"({model.source_sha256[:12]}, its folder has {digest[:12]}): calibrate the one that is served"
+            )
+    return found
 
 
 def _find(name: str, type: str, folders: List[Path], where: str) -> ModelTable:

@@ -222,6 +222,12 @@ def unit_seconds(model: ModelTable, batch: int = 1) -> List[float]:
     return [runs[unit, unit + 1].seconds for unit in range(len(model.units))]
 
 
+def merged_seconds(model: ModelTable, batch: int = 1) -> List[Tuple[int, int, float]]:
+    """(first, stop, seconds) of each segment of more than one unit that was measured."""
+    runs = model.by_segment(batch)
+    return [(first, stop, run.seconds) for (first, stop), run in sorted(runs.items()) if stop - first > 1]
+
+
 def widest(model: ModelTable) -> float:
     """The widest interval relative to its median: how good the worst entry is. 0 where nothing was measured."""
     entries: Sequence[Union[Run, Chain]] = [*model.runs, *model.chains]

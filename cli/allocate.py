@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         again = solve_again(fleet, read_plan(arguments.previous), arguments.solver, terms)
         solved, remarks = again.solved, [told(again)]
     remarks.extend(solved.remarks)
+    remarks.extend(filled(fleet, solved.plan))
     if arguments.trace:
         for step in solved.trace:
             print(f"{step.seconds:9.3f} s  {step.phase:7} {step.objective:.6g}", file=sys.stderr)
@@ -60,6 +61,21 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(table(solved.plan, solved.cost.floor, remarks)))
     return 0
+
+
+def filled(fleet: Any, plan: Plan) -> List[str]:
+    """That the live controller holds more: this plan has what its routes need, memory that is left is filled there."""
+    from pamdi.controller.allocation import allocate_what_fits
+    from pamdi.controller.solver.live import in_time
+
+    if not in_time(fleet):
+        return []
+    held = sum(r.stop - r.first for found in plan.residents.values() for r in found)
+    live = sum(len(found) for found in allocate_what_fits(fleet, solver="fast").plan.residents.values())
+    return [
+        f"residents are what these routes need ({held} units); `pamdi controller` holds single units and fills spare "
+        f"memory with copies ({live} units here), so that a lost device leaves nothing uncovered"
+    ]
 
 
 def document(plan: Plan) -> Dict[str, Any]:

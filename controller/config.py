@@ -1,10 +1,15 @@
-"""controller.toml: sources, models (by their exported folders), links, and how patient to be."""
+"""controller.toml: sources, models (by their exported folders), links, and how patient to be.
+
+A model's seconds stand in the file, or in calibration tables that it names.
+"""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import msgspec
 
+from pamdi.calibration.lookup import tables_at
+from pamdi.calibration.table import UNAVAILABLE, unit_seconds
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.toml_file import read_toml
 from pamdi.controller.allocation import SOLVERS
@@ -19,6 +24,8 @@ from pamdi.controller.fleet import (
     check_model,
     check_sources,
 )
+from pamdi.controller.slowed import Terms as SpeedTerms
+from pamdi.controller.solver.moving import Terms as MovingTerms
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import ModelSpec
 from pamdi.core.errors import ConfigError
@@ -29,11 +36,13 @@ RESIDENTS = ("plan", "all")
 
 
 class ModelFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit."""
+    """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit; or
+    ``table``: a file made by ``pamdi calibrate latency``, or a folder of such files."""
 
     id: str
     dir: str
-    seconds: Dict[str, List[float]]
+    seconds: Dict[str, List[float]] = {}
+    table: Optional[str] = None
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +59,13 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_after_s: float = 60.0
     default_rate_bytes_per_s: float = 12_500_000.0  # 0: pairs that are not declared have no link
     default_delay_s: float = 0.001
+    slow_factor: float = 1.5  # 0: whatever devices measure, the table is believed
+    normal_factor: float = 1.2
+    slow_delay_s: float = 30.0
+    slow_forget_s: float = 600.0
+    move_gain_min: float = 0.02
+    move_horizon_s: float = 600.0
+    load_bytes_per_s: float = 50e6
     model: List[ModelFolder] = []
     source: List[SourceEntry] = []
     link: List[LinkEntry] = []
@@ -63,7 +79,8 @@ def read_config(path: Path) -> Tuple[ControllerConfig, Wanted]:
     _check(config, where)
     check_ids("model", [model.id for model in config.model], where)
     manifests = {model.id: _manifest(path, model) for model in config.model}
-    models = {model.id: _costs(where, model, manifests[model.id]) for model in config.model}
+    measured = {model.id: _measured(path, model, manifests[model.id]) for model in config.model}
+    models = {model.id: _costs(where, model, manifests[model.id], measured[model.id]) for model in config.model}
     check_sources(config.source, models, where)
     check_links(config.link, config.mesh, where)
     digests: Dict[Unit, str] = {
@@ -88,6 +105,9 @@ def read_config(path: Path) -> Tuple[ControllerConfig, Wanted]:
         gone_after_s=config.gone_after_s,
         load_s_max=config.load_s_max,
         retry_after_s=config.retry_after_s,
+        speed=SpeedTerms(config.slow_factor, config.normal_factor, config.slow_delay_s, config.slow_forget_s),
+        moving=MovingTerms(config.move_gain_min, config.move_horizon_s, config.load_bytes_per_s),
+        power_modes={(id, type): m.power_mode for id, by in measured.items() for type, m in by.items() if m.power_mode},
     )
 
 
@@ -101,12 +121,17 @@ def _check(config: ControllerConfig, where: str) -> None:
         raise ConfigError(f"{where}: residents = {config.residents!r}: one of {', '.join(RESIDENTS)}")
     if config.solver not in SOLVERS:
         raise ConfigError(f"{where}: solver = {config.solver!r}: one of {', '.join(SOLVERS)}")
-    for name in ("settle_s", "gone_after_s", "default_rate_bytes_per_s", "default_delay_s"):
+    for name in ("settle_s", "gone_after_s", "default_rate_bytes_per_s", "default_delay_s", "move_gain_min"):
         if not 0 <= getattr(config, name) < float("inf"):
             raise ConfigError(f"{where}: {name} is {getattr(config, name)}: it must be 0 or more, and finite")
-    for name in ("load_s_max", "retry_after_s"):
+    for name in ("load_s_max", "retry_after_s", "slow_delay_s", "slow_forget_s", "move_horizon_s", "load_bytes_per_s"):
         if not 0 < getattr(config, name) < float("inf"):
             raise ConfigError(f"{where}: {name} is {getattr(config, name)}: it must be positive and finite")
+    if config.slow_factor and not 1 <= config.normal_factor <= config.slow_factor < float("inf"):
+        raise ConfigError(
+            f"{where}: slow_factor is {config.slow_factor}, normal_factor {config.normal_factor}: "
+            "1 <= normal_factor <= slow_factor, or slow_factor = 0 to believe the tables"
+        )
 
 
 def _manifest(path: Path, model: ModelFolder) -> Manifest:
@@ -121,13 +146,43 @@ def _manifest(path: Path, model: ModelFolder) -> Manifest:
     return manifest
 
 
-def _costs(where: str, model: ModelFolder, manifest: Manifest) -> ModelEntry:
+class _Measured(NamedTuple):
+    """Of one model on one device type. ``power_mode``: "" where the table does not know it."""
+
+    seconds: List[float]
+    power_mode: str
+
+
+def _measured(path: Path, model: ModelFolder, manifest: Manifest) -> Dict[str, _Measured]:
+    """By device type, from the tables that the model names; empty when it names none."""
+    where = f"{path}: model {model.id}"
+    if model.table is None:
+        return {}
+    if model.seconds:
+        raise ConfigError(f"{where}: table and [model.seconds]: keep one of both")
+    found = tables_at(path.parent / model.table, model.id, manifest.source_sha256, where)
+    names = [unit.name for unit in manifest.units]
+    for table, costs in found:
+        if costs.units != names or costs.bytes != list(manifest.bytes):
+            raise ConfigError(
+                f"{where}: table {model.table}: {table.device_type} was measured with {len(costs.units)} other units "
+                f"than the {len(names)} of {model.dir}: calibrate that folder"
+            )
+    return {
+        table.device_type: _Measured(
+            unit_seconds(costs), "" if table.power_mode == UNAVAILABLE else table.power_mode
+        )
+        for table, costs in found
+    }  # fmt: skip
+
+
+def _costs(where: str, model: ModelFolder, manifest: Manifest, measured: Dict[str, _Measured]) -> ModelEntry:
     entry = ModelEntry(
         model.id,
         [unit.name for unit in manifest.units],
         list(manifest.bytes),
         [unit.memory_bytes for unit in manifest.units],
-        model.seconds,
+        model.seconds or {type: each.seconds for type, each in measured.items()},
     )
     check_model(entry, where)
     return entry

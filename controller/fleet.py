@@ -50,9 +50,18 @@ class MeshEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     medium: Optional[str] = None
 
 
+class MergedEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Units [first, stop) as one segment take ``seconds``, which need not be their sum."""
+
+    first: int
+    stop: int
+    seconds: float
+
+
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``bytes``: what enters each unit, then the output; ``memory``: bytes to hold each unit; ``seconds``: per device
-    type, per unit. ``table`` names a calibration table instead."""
+    type, per unit; ``merged``: per device type, segments of several units where their time is known. ``table`` names a
+    calibration table instead."""
 
     id: str
     units: List[str] = []
@@ -60,6 +69,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: List[int] = []
     seconds: Dict[str, List[float]] = {}
     table: Optional[str] = None
+    merged: Dict[str, List[MergedEntry]] = {}
 
 
 class SourceEntry(SourceSpec, frozen=True, forbid_unknown_fields=True):
@@ -97,12 +107,13 @@ def with_tables(fleet: AnyFleet, path: Path) -> AnyFleet:
 
 def _from_table(model: ModelEntry, types: Sequence[str], path: Path) -> ModelEntry:
     assert model.table is not None
-    if model.units or model.bytes or model.memory or model.seconds:
+    if model.units or model.bytes or model.memory or model.seconds or model.merged:
         raise ConfigError(
-            f"{path}: model {model.id}: table and its own units, bytes, memory or seconds: keep one of both"
+            f"{path}: model {model.id}: table and its own units, bytes, memory, seconds or merged: keep one of both"
         )
     costs = model_costs(model.table, types, folders_for(path), f"{path}: model {model.id}")
-    return ModelEntry(model.id, *costs)
+    merged = {type: [MergedEntry(*each) for each in found] for type, found in costs.merged.items()}
+    return ModelEntry(model.id, costs.units, costs.bytes, costs.memory, costs.seconds, merged=merged)
 
 
 def check_fleet(fleet: Fleet, where: str) -> None:
@@ -152,6 +163,21 @@ def check_model(model: ModelEntry, where: str) -> None:
             raise ConfigError(
                 f"{where}: model {model.id}: seconds of {kind} must be {count} positive numbers, one per unit"
             )
+
+    for kind, merged in model.merged.items():
+        _check_merged(model, kind, merged, f"{where}: model {model.id}: merged of {kind}")
+
+
+def _check_merged(model: ModelEntry, kind: str, merged: Sequence[MergedEntry], where: str) -> None:
+    if kind not in model.seconds:
+        raise ConfigError(f"{where}: [model.seconds] has no {kind}: add the seconds of its units")
+    for piece, count in Counter((piece.first, piece.stop) for piece in merged).items():
+        if count > 1:
+            raise ConfigError(f"{where}: {piece[0]}:{piece[1]} is there {count} times: keep one")
+        if not 0 <= piece[0] < piece[1] - 1 < len(model.units):
+            raise ConfigError(f"{where}: {piece[0]}:{piece[1]} is not two units or more of {len(model.units)}")
+    if not all(0 < piece.seconds < float("inf") for piece in merged):
+        raise ConfigError(f"{where}: seconds must be positive and finite")
 
 
 def check_links(links: Sequence[LinkEntry], meshes: Sequence[MeshEntry], where: str) -> None:

@@ -20,6 +20,7 @@ from pamdi.controller.commands import Commands
 from pamdi.controller.config import WatchedConfig
 from pamdi.controller.kept import Kept, KeptFile
 from pamdi.controller.rollout import Rollout
+from pamdi.controller.slowed import BeaconSeconds
 from pamdi.core.allocation import AllocationState, DeviceInfo, SourceSpec
 from pamdi.core.errors import BadInput, PamdiError, Reason
 from pamdi.core.topics import Topic, Topics
@@ -28,6 +29,15 @@ from pamdi.daemon.notify import Notifier
 TICK_S = 0.1
 REREAD_TICKS = 5
 FLUSH_S = 2.0
+
+
+class _Stats(msgspec.Struct, frozen=True):
+    """What is read of a device's stats."""
+
+    power_mode: Optional[str] = None
+
+
+_beacon, _stats = msgspec.json.Decoder(BeaconSeconds), msgspec.json.Decoder(_Stats)
 
 
 class Controller:
@@ -52,7 +62,7 @@ class Controller:
         self.unreadable = 0
         will = Will(self._topics.controller("state"), b"offline")
         self._mqtt = Connection(config.broker, "pamdi-controller", self._message, self._connected, will, log)
-        for topic in ("state", "info", "allocation/state", "drain"):
+        for topic in ("state", "info", "allocation/state", "drain", "beacon", "stats"):
             self._mqtt.subscribe(self._topics.device("+", topic))
         for topic in ("config", "submit", "cancel"):
             self._mqtt.subscribe(self._topics.source("+", topic))
@@ -132,6 +142,8 @@ class Controller:
         """Each remark once, until it has gone."""
         rollout = self._rollout
         lines = {f"source {id} is not admitted: {why}" for id, why in rollout.refused.items()} | set(rollout.remarks)
+        lines |= set(rollout.conditions())
+        lines |= {f"planned again: {rollout.weighed.said}"} if rollout.weighed is not None else set()
         for id, seen in rollout.devices.items():
             lines |= {f"{id}: {unit[0]}[{unit[1]}] is broken: {b.reason}" for unit, b in seen.broken.items()}
         for line in sorted(lines - self._said):
@@ -192,6 +204,10 @@ class Controller:
             rollout.heard_info(topic.id, msgspec.json.decode(payload, type=DeviceInfo), now)
         elif topic.leaf == "allocation/state":
             rollout.heard_allocation(topic.id, msgspec.json.decode(payload, type=AllocationState), now)
+        elif topic.leaf == "beacon":
+            rollout.heard_beacon(topic.id, _beacon.decode(payload).ready, now)
+        elif topic.leaf == "stats":
+            rollout.heard_power_mode(topic.id, _stats.decode(payload).power_mode)
         else:
             command = read_command(payload)
             report = self._commands.obey(topic, command.id, command.on, now)

@@ -64,7 +64,12 @@ def classes(sources: Sequence[SourceSpec]) -> Dict[str, int]:
 
 
 def piece_seconds(model: ModelEntry, kind: str, first: int, stop: int) -> float:
-    """Seconds of units [first, stop) in one piece on a device of type ``kind``, without its overhead."""
+    """Seconds of units [first, stop) in one piece on a device of type ``kind``, without its overhead: as calibrated
+    where the merged segment was, else the units' sum."""
+    if stop - first > 1:
+        for piece in model.merged.get(kind, ()):
+            if (piece.first, piece.stop) == (first, stop):
+                return piece.seconds
     return math.fsum(model.seconds[kind][first:stop])
 
 
@@ -96,8 +101,12 @@ def evaluate(fleet: Fleet, routes: Mapping[str, Sequence[Route]], network: Optio
     terms = [
         s.gamma * s.rate_hz * (latency_s[s.id] + penalty * (1 - s.alpha * success[s.id])) for s in fleet.source
     ]  # fmt: skip
-    floor = math.fsum(s.gamma * s.rate_hz * penalty * (1 - s.alpha) for s in fleet.source)
-    return Cost(math.fsum(terms), floor, latency_s, success, route_s)
+    return Cost(math.fsum(terms), floor_of(fleet.source, penalty), latency_s, success, route_s)
+
+
+def floor_of(sources: Sequence[SourceSpec], loss_penalty_s: float) -> float:
+    """J0: what every plan costs."""
+    return math.fsum(s.gamma * s.rate_hz * loss_penalty_s * (1 - s.alpha) for s in sources)
 
 
 def idle_s(fleet: Fleet, source: SourceSpec, route: Route) -> float:

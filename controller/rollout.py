@@ -12,17 +12,19 @@ Facts that come together lead to one plan: it is made ``settle_s`` after the las
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from pamdi.controller.allocation import Outcome, allocate_what_fits, units_of
+from pamdi.controller.conditions import conditions
 from pamdi.controller.documents import content, routes_now, units_asked, with_epoch, write_documents
-from pamdi.controller.fleet import DeviceEntry, Unit
+from pamdi.controller.fleet import DeviceEntry, Fleet, Unit
 from pamdi.controller.network import Network
 from pamdi.controller.seen import Seen
+from pamdi.controller.slowed import Ready, with_slower
 from pamdi.controller.transition import Holder, next_step
 from pamdi.controller.wanted import Wanted
+from pamdi.controller.worth import Weighed, weigh
 from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, Plan, Resident, SourceSpec
 from pamdi.core.device_life import DEVICE
 
 SETTLES_MAX = 4
-GAIN_MIN = 0.01  # a replan that was asked for moves engines only for at least this share of the objective
 
 
 class Rollout:
@@ -35,6 +37,7 @@ class Rollout:
         self.published: Dict[str, DeviceAllocation] = {}
         self.refused: Dict[str, str] = {}
         self.remarks: Tuple[str, ...] = ()
+        self.weighed: Optional[Weighed] = None  # of the last plan that was made afresh too
         self.gap: Optional[Unit] = None
         self._plan: Optional[Plan] = None
         self._basis = wanted  # what the plan was made from: documents keep to it until the next plan
@@ -90,6 +93,19 @@ class Rollout:
             self.epoch = state.epoch  # somebody before us went further: what we say next must be newer
             self.published.clear()
         self._changed = True
+
+    def heard_beacon(self, id: str, ready: Ready, now: float) -> None:
+        """What its segments take by now. A device that has become slower, or as fast as its table again, changes what
+        the plan is made with, and whether other devices should hold its engines."""
+        seen, wanted = self.devices.get(id), self.wanted
+        if seen is None or not seen.online or seen.info is None:
+            return
+        if seen.speed.heard(ready, wanted.models, seen.info.type, now, wanted.speed):
+            self._speed_changed(now)
+
+    def heard_power_mode(self, id: str, mode: Optional[str]) -> None:
+        if id in self.devices:
+            self.devices[id].power_mode = mode
 
     def configure(self, wanted: Wanted, now: float) -> None:
         self.wanted = wanted
@@ -157,6 +173,9 @@ class Rollout:
                     lines.append(f"{id}: {len(missing)} segments to come, {len(extra)} to go")
         return lines
 
+    def conditions(self) -> List[str]:
+        return conditions(self.devices, self.wanted)
+
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _seen(self, id: str) -> Seen:
@@ -181,6 +200,12 @@ class Rollout:
                     self._replan(now)
             if seen.retry(now):
                 self._replan(now)
+            if seen.speed.age(now, wanted.speed):
+                self._speed_changed(now)
+
+    def _speed_changed(self, now: float) -> None:
+        self._afresh = True
+        self._replan(now)
 
     def _reachable(self) -> List[str]:
         return sorted(id for id, seen in self.devices.items() if seen.reachable)
@@ -201,8 +226,8 @@ class Rollout:
         if self._afresh:
             self._afresh = False
             afresh = self._allocate(boards, None)
-            worth = afresh.plan.objective < (1 - GAIN_MIN) * outcome.plan.objective
-            outcome = afresh if len(afresh.refused) < len(outcome.refused) or worth else outcome
+            fleet, moving = self._fleet(boards), self.wanted.moving
+            outcome, self.weighed = weigh(fleet, self._plan, units_of(held), outcome, afresh, moving)
         self._plan, self._basis = outcome.plan, self.wanted
         self.refused, self.remarks = outcome.refused, outcome.remarks
         self._target = units_of(outcome.plan)
@@ -211,7 +236,7 @@ class Rollout:
     def _allocate(self, boards: List[DeviceEntry], previous: Optional[Plan]) -> Outcome:
         reachable = self._reachable()
         return allocate_what_fits(
-            self.wanted.fleet(boards),
+            self._fleet(boards),
             previous=previous,
             drained=frozenset(id for id in reachable if self.devices[id].draining),
             frozen=frozenset(id for id in reachable if not self.devices[id].online),
@@ -220,6 +245,10 @@ class Rollout:
             residents=self.wanted.residents,
             solver=self.wanted.solver,
         )
+
+    def _fleet(self, boards: List[DeviceEntry]) -> Fleet:
+        """With the seconds that slow devices take, not their tables'."""
+        return with_slower(self.wanted.fleet(boards), {id: seen.speed.planned for id, seen in self.devices.items()})
 
     def _held(self, id: str) -> Tuple[Resident, ...]:
         """What stays where it is if it can: what is there, and what we have asked for and is on its way."""

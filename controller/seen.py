@@ -7,6 +7,7 @@ most ``RETRY_S_MAX``. Another life of the device, or a person who says ``realloc
 from typing import Dict, FrozenSet, NamedTuple, Optional, Set
 
 from pamdi.controller.fleet import Unit
+from pamdi.controller.slowed import Speed
 from pamdi.core.allocation import AllocationState, DeviceInfo
 from pamdi.core.device_life import DEVICE
 
@@ -34,6 +35,8 @@ class Seen:
         self.broken: Dict[Unit, Breakage] = {}
         self.failures: Dict[Unit, int] = {}
         self.loading_since: Dict[Unit, float] = {}
+        self.speed = Speed()
+        self.power_mode: Optional[str] = None  # nvpmodel's, as its stats say; None: unknown
 
     @property
     def online(self) -> bool:
@@ -79,6 +82,7 @@ class Seen:
         self.state = None
         self.forgive()
         self.loading_since.clear()
+        self.speed = Speed()
 
     def forgive(self) -> None:
         self.broken.clear()

@@ -1,14 +1,17 @@
 """What people asked for, as the controller's configuration says it, ready for planning."""
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pamdi.controller.fleet import DeviceEntry, Fleet, LinkEntry, MeshEntry, ModelEntry, SourceEntry, Unit
+from pamdi.controller.slowed import Terms as SpeedTerms
+from pamdi.controller.solver.moving import Terms as MovingTerms
 from pamdi.core.allocation import ModelSpec
 
 
 class Wanted(NamedTuple):
     """``models`` cost, ``specs`` describe, ``digests[(model, unit)]`` is the sha256 of the segment's file.
-    ``default_link``: (bytes per second, delay) of pairs that no [[link]] or [[mesh]] declares; None: no link."""
+    ``default_link``: (bytes per second, delay) of pairs that no [[link]] or [[mesh]] declares; None: no link.
+    ``power_modes[(model, device type)]``: that the seconds were measured in, where it is known."""
 
     models: Dict[str, ModelEntry]
     specs: Dict[str, ModelSpec]
@@ -24,6 +27,9 @@ class Wanted(NamedTuple):
     load_s_max: float = 600.0
     retry_after_s: float = 60.0
     solver: str = "fast"
+    speed: SpeedTerms = SpeedTerms()
+    moving: MovingTerms = MovingTerms()
+    power_modes: Mapping[Tuple[str, str], str] = {}
 
     def fleet(self, devices: Sequence[DeviceEntry]) -> Fleet:
         """The problem to solve with these devices."""

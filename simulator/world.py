@@ -7,6 +7,7 @@ connection that breaks is lost.
 
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
+from pamdi.controller.objective import piece_seconds
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
@@ -270,8 +271,8 @@ class World:
         known = self._seconds.get((id, segment))
         if known is None:
             device = self._types[id]
-            table = self._models[segment.model].seconds[device.type]
-            known = sum(table[segment.first : segment.stop]) + device.overhead_s
+            model = self._models[segment.model]
+            known = piece_seconds(model, device.type, segment.first, segment.stop) + device.overhead_s
             self._seconds[id, segment] = known
         return known
 

@@ -63,8 +63,7 @@ def overloaded_by_demand(problem: Problem) -> str:
     """Empty, or that even the fastest device for everything would not do."""
     asked = 0.0
     for demand in problem.demands:
-        seconds = [problem.whole_s(d, demand.model) for d in range(len(problem.ids))]
-        asked += demand.spec.rate_hz * min(seconds)
+        asked += demand.spec.rate_hz * problem.at_best(demand.model)[0]
     if asked < len(problem.ids):
         return ""
     return f"all sources ask for at least {asked:.4g} s of work per second of {len(problem.ids)} devices"

@@ -5,6 +5,11 @@
 3. *Split*: flows are shared out between routes (``share``), in turn with a search of wider surroundings.
 4. *Stir*: sources that meet at a server are placed anew together, in an order drawn from a seeded stream.
 
+Where there are many sources, 2 to 4 would take minutes, and turn by turn they settle slowly. There works are placed in
+parts, some of every source's before more of any, and then *rounds* are gone: everybody is offered one route more, and
+all even out their shares at once (``together``); now and then everybody looks around again, since who is near and free
+changes.
+
 Where memory is short it has a price per byte too many, which rises until nothing is too much; that is begun again from
 several first prices, and the best outcome is kept. How long each phase goes on is a matter of counts, never of the
 clock: the same input gives the same plan. ``seconds`` is a far limit only.
@@ -23,6 +28,7 @@ from pamdi.controller.solver.grid import grid_of
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.search import Search
 from pamdi.controller.solver.state import Mix
+from pamdi.controller.solver.together import Together
 
 SECONDS = 600.0
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
@@ -30,6 +36,10 @@ SIZES = (24, 32)  # devices around a source: first look, second
 SETTLED = 1e-4  # a sweep that gains less than this share is the last of its phase
 SETTLED_ROUGHLY = 3e-2  # the same before the last look around
 EAGER_SWEEPS, EAGER_SOURCES_MIN = 3, 20
+PARTS = (0.5, 0.3, 0.2)  # of each source's works, placed one after the other where sources are many
+LOOKS = (1, 3, 6)  # before which rounds everybody looks around again, and then
+LOOK_EVERY = 4
+ROUNDS_SETTLED = 3e-4  # of J: rounds between two looks around that gain less are the last
 SWEEPS_MAX = 30
 PRICES = (0.05, 1.0, 20.0)  # first price of a byte, by what the average byte of a plan costs
 PRICE_RISES = 40
@@ -42,13 +52,16 @@ SHORT_ROUTES, SHORT_PAIRS, SHORT_NODES = 3000, 8_000_000, 3000  # of a branch an
 
 
 class Effort(NamedTuple):
-    """``starts``: for tight memory; ``stirs``: groups placed anew per source; ``group``: sources in one at most."""
+    """``starts``: for tight memory; ``stirs``: groups placed anew per source; ``group``: sources in one at most;
+    ``rounds``: in place of all that, where sources are many; ``order``: seed of another order to place them in."""
 
     starts: int
     stirs: int
     group: int
     sizes: Tuple[int, ...] = SIZES
     sweeps: int = SWEEPS_MAX
+    rounds: int = 0
+    order: int = 0
 
 
 def effort_for(sources: int) -> Effort:
@@ -57,8 +70,8 @@ def effort_for(sources: int) -> Effort:
     if sources <= 60:
         return Effort(4, 10, 4)
     if sources <= 500:
-        return Effort(2, 1, 4)
-    return Effort(1, 0, 4, (24,), 4)
+        return Effort(2, 0, 4, (24, 32, 40), rounds=40)
+    return Effort(1, 0, 4, (24, 32), 4, rounds=6)
 
 
 class Progress(NamedTuple):
@@ -83,6 +96,8 @@ class Fast:
         self._proven = False  # whether the best integral plan is among the starts
         self.grid = grid_of(problem)
         self.order = list(range(len(problem.demands)))
+        if self.effort.order:
+            random.Random(self.effort.order).shuffle(self.order)
 
     def run(self, starts: Sequence[Sequence[Mix]] = ()) -> Optional[List[Mix]]:
         """The best mixes found, by source; None when no plan was found that memory allows. ``starts``: plans to begin
@@ -91,7 +106,7 @@ class Fast:
         for search in found:
             self._improve(search)
         found.sort(key=self._value)
-        for search in found[:STIRRED_MAX]:
+        for search in found[: 0 if self.effort.rounds else STIRRED_MAX]:
             self._stir(search)
             self._sweep(search, search.share_or_move, "split", SETTLED)
         return list(min(found, key=self._value).state.mixes) if found else None
@@ -112,7 +127,10 @@ class Fast:
         found.extend(enumerated)
         found.extend(self._packed())
         plain = self._search()
-        loose = self._place(plain)
+        loose = bool(self.effort.rounds) and self._place_parts(plain)
+        if not loose:  # parts take more memory than whole routes
+            plain = self._search() if self.effort.rounds else plain
+            loose = self._place(plain)
         if loose:
             found.append(plain)
         if not loose or self._short(plain):
@@ -162,6 +180,17 @@ class Fast:
         self._note(search, "place")
         return not missed
 
+    def _place_parts(self, search: Search) -> bool:
+        for part in PARTS:
+            for s in self.order:
+                search.insert_part(s, part)
+        for s in self.order:
+            total = sum(share for _, share in search.state.mixes[s])
+            if not math.isclose(total, 1.0) and total:
+                search.state.put(s, tuple((column, share / total) for column, share in search.state.mixes[s]))
+        self._note(search, "place")
+        return all(search.state.mixes)
+
     def _short(self, search: Search) -> bool:
         """Whether memory had a say: some device could not take one more of the largest models."""
         state, problem = search.state, self.problem
@@ -195,6 +224,9 @@ class Fast:
     # -- improvement -----------------------------------------------------------------------------------------------
 
     def _improve(self, search: Search) -> None:
+        if self.effort.rounds:
+            self._rounds(search)
+            return
         self._sweep(search, search.whole, "settle", SETTLED_ROUGHLY)
         if not self._proven and self._short(search):  # before shared routes fill what memory there is
             self._stir(search)
@@ -205,6 +237,24 @@ class Fast:
             search.state.reset_edge(EDGE_LAST if not search.state.full() else EDGE_FIRST)
             self._sweep(search, search.share, "split", SETTLED if n == last else SETTLED_ROUGHLY)
         search.state.reset_edge(EDGE_LAST if not search.state.full() else EDGE_FIRST)
+
+    def _rounds(self, search: Search) -> None:
+        """Offer and even out; look around again every ``LOOK_EVERY`` rounds, until that gains little."""
+        sizes, since = list(self.effort.sizes[1:]), math.inf
+        for n in range(self.effort.rounds):
+            if self.late():
+                return
+            if n in LOOKS or (n > LOOKS[-1] and (n - LOOKS[-1]) % LOOK_EVERY == 0):
+                now = search.state.objective()
+                if since - now <= ROUNDS_SETTLED * abs(now):
+                    return
+                since = now
+                if len(self.problem.ids) > search.size:
+                    search.look_around(sizes.pop(0) if sizes else search.size)
+            search.state.reset_edge(EDGE_LAST if not search.state.full() else EDGE_FIRST)
+            Together(search).offer()
+            Together(search).even_out()
+            self._note(search, "rounds")
 
     def _grows(self, search: Search, size: int) -> bool:
         """Look around again, wider; False when everybody sees everything already."""

@@ -84,6 +84,22 @@ class Field:
             runs += barred
         return self._walk(runs, self._moves(prices, idle_moves, rate_hz, edge))
 
+    def cheapest_by(self, slopes: Floats, barred: Optional[Floats] = None) -> Optional[Found]:
+        """The same for the slope only, from ``slopes`` [all servers, 6]: of J by each of the sums of ``servers``, for
+        this source's class."""
+        wait, stretch, _, square, fine, load = slopes[self.devices].T
+        t, end = self.total_s, self.last_s
+        runs = self.gamma * (wait + (t - end) * stretch + end) + (square * t + load) * t + fine * self.fine + self.extra
+        if barred is not None:
+            runs += barred
+        each = np.zeros((len(self.rates) + 1, self.units + 1))
+        if len(self.rates):
+            wait, stretch, _, square, fine, load = slopes[self.link_servers].T[:, :, None]
+            t, end = self.moved_s, self.moved_last_s
+            each[:-1] = self.gamma * (wait + (t - end) * stretch + end) + (square * t + load) * t
+            each[:-1] += fine * self.moved_fine
+        return self._walk(runs, self._ways(each))
+
     def _idle(self, rate_hz: float, edge: float) -> Tuple[Floats, Floats]:
         """Runs and transfers where nobody else is; kept, since most servers have nobody."""
         key = (rate_hz, edge)
@@ -125,6 +141,10 @@ class Field:
             each[:links] = self._price(
                 prices, self.link_servers, self.moved_s.T, self.moved_last_s.T, self.moved_fine.T, idle, rate_hz, edge
             ).T
+        return self._ways(each)
+
+    def _ways(self, each: Floats) -> Floats:
+        """[boundaries, to, from], from [links and none, boundaries]"""
         moves = each[self.slots[0]]
         for slot in self.slots[1:]:
             moves = moves + each[slot]

@@ -1,7 +1,8 @@
-"""What the live controller asks of the solver, in the milliseconds of its tick: single units, one route per source.
+"""What the live controller asks of the solver, in the milliseconds of its tick: single units, few routes per source.
 
 ``primary``: where the models would best be held, if each had to be held once; the rounds of ``residents`` begin with
-that. ``better_routes``: the usual ways over what is held, never worse than those of ``routes``.
+that. ``better_routes``: the usual ways over what is held, never worse than those of ``routes``; works are shared out
+between several where one way could not keep up, or where that is better.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
@@ -11,11 +12,15 @@ from pamdi.controller.objective import evaluate
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.search import Allowed, Search
 from pamdi.controller.solver.solve import mixes_of
+from pamdi.controller.solver.state import mixed
 from pamdi.core.allocation import Route
 
-EDGE = 0.02
+EDGE, EDGE_LAST = 0.02, 1e-4
 SIZE = 16  # devices around a source
 SWEEPS_MAX = 4
+SHARING_SWEEPS_MAX = 12
+SETTLED = 1e-3  # a sweep that gains less than this share of J is the last
+SHARE_MIN = 0.02  # every device is told all routes: a smaller share of a source's works is not worth one
 WORK_MAX = 400  # devices times sources; a larger fleet keeps to the first routes within a tick
 
 Routes = Dict[str, Tuple[Route, ...]]
@@ -37,9 +42,11 @@ def better_routes(fleet: Fleet, holds: Mapping[str, FrozenSet[Unit]], first: Rou
             return first
         search.state.put(s, mix)
     _settle(search)
-    routes: Routes = {
-        problem.demands[s].spec.id: (problem.route(mix[0][0], 1.0),) for s, mix in enumerate(search.state.mixes)
-    }
+    _share(search)
+    routes: Routes = {}
+    for s, mix in enumerate(search.state.mixes):
+        listed = sorted(mixed(mix, SHARE_MIN), key=lambda pair: (-pair[1], pair[0].visits))
+        routes[problem.demands[s].spec.id] = tuple(problem.route(column, share) for column, share in listed)
     better = evaluate(fleet, routes, problem.network).objective < evaluate(fleet, first, problem.network).objective
     return routes if better else first
 
@@ -65,6 +72,17 @@ def _settle(search: Search) -> None:
     for _ in range(SWEEPS_MAX):
         gains: List[float] = [search.whole(s) for s in range(len(search.problem.demands))]
         if not any(gains):
+            return
+
+
+def _share(search: Search) -> None:
+    if not search.state.full():
+        search.state.reset_edge(EDGE_LAST)
+    for _ in range(SHARING_SWEEPS_MAX):
+        gain = sum(search.share(s) for s in range(len(search.problem.demands)))
+        if search.state.edge == EDGE and not search.state.full():
+            search.state.reset_edge(EDGE_LAST)
+        elif gain <= SETTLED * abs(search.state.objective()):
             return
 
 

@@ -125,14 +125,13 @@ class Problem:
         return self.piece_s(device, model, 0, len(self.models[model].memory))
 
     def at_best(self, model: int) -> Tuple[float, float, float]:
-        """The seconds of the model if each unit had the fastest device that is there and no overhead, the highest rate
-        and the least delay of any link (rate 0 where there is none)."""
+        """The least seconds of the model if each piece had the fastest device that is there and no overhead, the
+        highest rate and the least delay of any link (rate 0 where there is none)."""
         kinds = sorted({board.type for board in self.boards} & self.models[model].seconds.keys())
-        times = zip(*(self.models[model].seconds[kind] for kind in kinds))
         links, meshes = self.fleet.link, self.fleet.mesh
         rates = [link.rate_bytes_per_s for link in links] + [mesh.rate_bytes_per_s for mesh in meshes]
         delays = [link.delay_s for link in links] + [mesh.delay_s for mesh in meshes]
-        return math.fsum(min(each) for each in times), max(rates, default=0.0), min(delays, default=0.0)
+        return least_seconds(self.models[model], kinds), max(rates, default=0.0), min(delays, default=0.0)
 
     def whole_everywhere(self, model: int) -> Tuple[Floats, "np.typing.NDArray[np.bool_]"]:
         """By device: ``whole_s`` (1 where it is infinite), and whether it can run and hold any unit of the model."""
@@ -232,3 +231,21 @@ class Problem:
     def route(self, column: Column, fraction: float, latency_s: float = 0.0) -> Route:
         visits = tuple(RouteVisit(first, stop, self.ids[device]) for first, stop, device in column.visits)
         return Route(fraction, latency_s, visits)
+
+
+def least_seconds(model: ModelEntry, kinds: Sequence[str], first: int = 0, stop: Optional[int] = None) -> float:
+    """Of units [first, stop), however they are cut into pieces, each on the fastest of ``kinds``. A merged segment may
+    take less than its units, or a little more."""
+    stop = len(model.memory) if stop is None else stop
+    if not any(model.merged.get(kind) for kind in kinds):
+        return math.fsum(min(model.seconds[kind][u] for kind in kinds) for u in range(first, stop))
+    least = [0.0]  # of [first, first + n)
+    for end in range(first + 1, stop + 1):
+        least.append(
+            min(
+                least[begin - first] + piece_seconds(model, kind, begin, end)
+                for begin in range(first, end)
+                for kind in kinds
+            )
+        )
+    return least[-1]

@@ -51,6 +51,7 @@ class Search:
         self.known: List[Dict[Tuple[Tuple[int, int, int], ...], Optional[Column]]] = [{} for _ in problem.demands]
         self.grid = grid_of(problem) if grid is None else grid
         self._loads: Optional[Floats] = None
+        self._memory = np.array(problem.memory)
         self._whole_bytes = [sum(model.memory) for model in problem.models]
 
     # -- moves -----------------------------------------------------------------------------------------------------
@@ -130,6 +131,26 @@ class Search:
         if self.tight and math.isinf(self.byte_price) and not self.state.fits(s, mix):
             return False
         self.state.put(s, mix)
+        return True
+
+    def insert_part(self, s: int, part: float) -> bool:
+        """``part`` of the works of ``s`` take the route that is cheapest for so many, beside those it has."""
+        field, rate_hz = self.field(s), self.problem.demands[s].spec.rate_hz
+        found = field.cheapest(
+            self._prices(s, field, False), part * rate_hz, self.state.edge, self.barred_for(s, field)
+        )
+        column = self.column(s, found.visits) if found is not None else None
+        if column is None:
+            return False
+        mix = self.state.mixes[s]
+        shares = {known.visits: share for known, share in mix}
+        shares[column.visits] = shares.get(column.visits, 0.0) + part
+        columns = {known.visits: known for known, _ in mix}
+        columns[column.visits] = column
+        after = tuple((columns[visits], share) for visits, share in shares.items())
+        if self.tight and not self.state.fits(s, after):
+            return False
+        self.state.put(s, after)
         return True
 
     def accept(self, change: Change) -> float:
@@ -230,6 +251,14 @@ class Search:
                 found[server] = here
         return found
 
+    def barred_for(self, s: int, field: Field) -> Optional[Floats]:
+        """What memory says, where it says anything."""
+        if self.allowed is None and self.tight and not self.rent:
+            free = self._memory[field.devices] - np.array(self.state.used)[field.devices]
+            if free.min() >= self._whole_bytes[field.model]:
+                return None
+        return self._barred(s, field, 1.0)
+
     def _barred(self, s: int, field: Field, squeeze: float) -> Optional[Floats]:
         """What memory says to each run: nothing, so much more, or no."""
         barred = None if self.allowed is None else self._not_allowed(field, self.allowed)
@@ -237,9 +266,11 @@ class Search:
             return barred
         state, problem, at = self.state, self.problem, field.listed.at
         mine = {held for column, _ in state.mixes[s] for held in column.holds if state.users[held] == 1}
+        leaving: Dict[int, int] = {}
+        for held in mine:
+            leaving[held[0]] = leaving.get(held[0], 0) + problem.memory_of(held)
         for place, device in enumerate(field.devices):
-            leaving = sum(problem.memory_of(held) for held in mine if held[0] == device)
-            free = problem.memory[device] - state.used[device] + leaving
+            free = problem.memory[device] - state.used[device] + leaving.get(device, 0)
             if free >= self._whole_bytes[field.model] and not self.rent:
                 continue
             kept = state.kept.get((device, field.model), set())

@@ -125,6 +125,11 @@ class State:
     def put(self, s: int, mix: Mix) -> None:
         self.take(self.weigh(s, mix))
 
+    def offer(self, s: int, column: Column) -> None:
+        """One route more for ``s``, at a share of nothing; its residents are held."""
+        self._hold(frozenset(column.holds) - holds_of(self.mixes[s]), +1)
+        self.mixes[s] = (*self.mixes[s], (column, 0.0))
+
     def own(self, s: int) -> Dict[int, Sums]:
         """What ``s`` puts on each server."""
         return self._own[s]

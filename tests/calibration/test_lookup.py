@@ -6,7 +6,7 @@ import pytest
 
 from pamdi.calibration.table import Run
 from pamdi.calibration.table_file import to_text
-from pamdi.controller.fleet import ModelEntry, read_fleet
+from pamdi.controller.fleet import MergedEntry, ModelEntry, read_fleet
 from pamdi.core.errors import ConfigError
 from tests.calibration.made import model_table, table
 
@@ -48,6 +48,13 @@ def test_a_model_comes_from_the_tables_of_all_types_in_the_fleet(tmp_path: Path)
     assert fleet.model == [
         ModelEntry("mine", ["a", "b"], [8, 16, 4], [100, 200], {"board": [0.01, 0.02], "other": [0.001, 0.029]})
     ]
+
+
+def test_merged_segments_come_with_the_seconds_that_were_measured(tmp_path: Path) -> None:
+    path = fleet_in(tmp_path)
+    merged = model_table(runs=[*model_table().runs, Run(0, 2, 1, 0.025, 0.024, 0.026, 50)])
+    (tmp_path / "calibration" / "tables" / "board.toml").write_text(to_text(table(merged)))
+    assert read_fleet(path).model[0].merged == {"board": [MergedEntry(0, 2, 0.025)]}
 
 
 def test_what_is_missing_is_said_with_the_command_that_measures_it(tmp_path: Path) -> None:

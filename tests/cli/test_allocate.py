@@ -88,6 +88,7 @@ def test_fast_is_no_dearer_here_and_the_table_names_everything(
     assert "fast: J " in said
     assert "a[0:2]" in said
     assert "net[0:2]" in said
+    assert "fills spare memory with copies (3 units here)" in said
 
 
 @pytest.mark.parametrize("solver", ["fast", "exact"])

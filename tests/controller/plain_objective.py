@@ -50,8 +50,7 @@ def plain_jobs(
     for device, run in itertools.groupby(visits, key=lambda v: v.device):
         listed = list(run)
         touched.add(device)
-        pieces = [sum(model.seconds[boards[device].type][v.first : v.stop]) + boards[device].overhead_s for v in listed]
-        done.append((device, pieces))
+        done.append((device, [plain_piece(model, boards[device], v.first, v.stop) for v in listed]))
     stops = [source.device, *(device for device, _ in done), source.device]
     starts = [v.first for n, v in enumerate(visits) if n == 0 or visits[n - 1].device != v.device]
     for a, b, boundary in zip(stops, stops[1:], [*starts, len(model.memory)]):
@@ -63,6 +62,13 @@ def plain_jobs(
     for fails in [*seen.values(), *(boards[d].fail_probability for d in touched)]:
         success *= 1 - fails
     return done, delay, success
+
+
+def plain_piece(model: Any, board: Any, first: int, stop: int) -> float:
+    """The calibrated seconds of the merged segment where there are some, else the sum of its units'."""
+    calibrated = {(m.first, m.stop): m.seconds for m in model.merged.get(board.type, [])}
+    units = [model.seconds[board.type][u] for u in range(first, stop)]
+    return float(calibrated.get((first, stop), sum(units)) + board.overhead_s)
 
 
 def _frames(nbytes: int, rate: float) -> List[float]:

@@ -6,7 +6,7 @@ any publication still be ready on some online device that is asked to keep it; b
 device has room left. And no device is ever asked to hold more than its memory together with what it still holds.
 """
 
-from typing import Dict, FrozenSet, List, Optional, Set
+from typing import Dict, FrozenSet, List, Optional, Set, Tuple
 
 from pamdi.controller.fleet import Unit
 from pamdi.controller.rollout import Rollout
@@ -24,6 +24,14 @@ class PretendDevice:
         self.slots: Dict[Unit, str] = {}
         self.cursed: Set[Unit] = set()  # units whose engines break here
         self.loads = 0
+        self.slower = 1.0  # than its table
+        self.runs = 0
+
+    def beacon(self, table_s: float) -> List[Tuple[str, int, int, float]]:
+        """What its ready segments take by now, each a little different from the last time, as a mean of runs is."""
+        self.runs += 1
+        seconds = table_s * (self.slower + 0.002 * (self.runs % 2) + 0.001)
+        return [(m, u, u + 1, seconds) for (m, u), state in sorted(self.slots.items()) if state == "ready"]
 
     def info(self) -> DeviceInfo:
         return DeviceInfo(self.id, "board", self.memory_bytes, self.instance, "h", 1, "stub")
@@ -116,6 +124,16 @@ class PretendFleet:
         for id in self.devices:
             self.read(id)
             self.work(id)
+
+    def run(self, seconds: float, table_s: float = 0.01) -> None:
+        """Time goes by, every device works and sends a beacon a second."""
+        until = self.now + seconds
+        while self.now < until - 1e-9:
+            for id, device in self.devices.items():
+                if device.online:
+                    self.rollout.heard_beacon(id, device.beacon(table_s), self.now)
+            self.tick(1.0)
+            self.everybody()
 
     def report(self, id: str) -> None:
         device = self.devices[id]

@@ -3,6 +3,8 @@
 import math
 from typing import List
 
+import pytest
+
 from pamdi.controller.allocation import Outcome, allocate_what_fits
 from tests.controller.fleets import fleet, gate, net, yard
 from tests.controller.random_fleets import random_fleet
@@ -37,3 +39,15 @@ def test_a_drained_device_gets_nothing_from_the_solver_either() -> None:
     assert not outcome.plan.residents["d0"]
     assert not [v for routes in outcome.plan.routes.values() for r in routes for v in r.visits if v.device == "d0"]
     assert math.isfinite(outcome.plan.objective)
+
+
+def test_works_are_shared_out_where_no_single_way_could_keep_up() -> None:
+    """Each source asks for 1.2 times what one device can do, both together for 0.8 of what three can."""
+    busy = [gate(rate_hz=30.0), yard(rate_hz=30.0)]
+    wanted = fleet([400, 400, 400], busy, [net(4)])
+    assert math.isinf(allocate_what_fits(wanted).plan.objective)
+    shared = allocate_what_fits(wanted, solver="fast").plan
+    assert math.isfinite(shared.objective)
+    assert max(len(routes) for routes in shared.routes.values()) > 1
+    assert [sum(r.fraction for r in routes) for routes in shared.routes.values()] == pytest.approx([1.0, 1.0])
+    assert min(r.fraction for routes in shared.routes.values() for r in routes) >= 0.02

@@ -2,11 +2,16 @@
 
 import shutil
 from pathlib import Path
+from typing import Any, Dict
 
+import msgspec
 import pytest
 
+from pamdi.calibration.table import Chain, ModelTable, Run, Table
+from pamdi.calibration.table_file import write_merged
 from pamdi.controller.config import WatchedConfig, read_config
 from pamdi.core.errors import PamdiError
+from pamdi.engines.manifest import read_manifest
 
 STORE = Path(__file__).parents[1] / "engines" / "store" / "resnet56-digits"
 GOOD = """
@@ -57,6 +62,8 @@ def test_the_models_costs_come_from_its_manifest(folder: Path) -> None:
         ('model = "resnet56-digits"\ndevice', 'model = "resnet"\ndevice', "no model 'resnet'"),
         ('device = "d0"', 'device = "d 0"', "'d 0' is not an id"),
         ("[[source]]", "[[source]", "controller.toml"),
+        ('policy = "pa-mdi"', "slow_factor = 1.1", "1 <= normal_factor <= slow_factor"),
+        ('policy = "pa-mdi"', "slow_delay_s = 0.0", "slow_delay_s is 0.0: it must be positive"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(folder: Path, old: str, new: str, says: str) -> None:
@@ -65,6 +72,72 @@ def test_a_mistake_is_one_line_with_its_place(folder: Path, old: str, new: str, 
         read_config(write(folder, GOOD.replace(old, new, 1)))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def calibrated(folder: Path, **changed: Any) -> ModelTable:
+    manifest = read_manifest(folder / "resnet56-digits")
+    model = ModelTable(
+        id="resnet56-digits", measured=True, source="measured", date="2026-11-25", backend="stub 1 on none",
+        precision="none", units=[unit.name for unit in manifest.units], bytes=list(manifest.bytes),
+        memory=[unit.memory_bytes for unit in manifest.units],
+        runs=[Run(u, u + 1, 1, 0.01 * (u + 1), 0.01, 0.05, 50) for u in range(4)],
+        chains=[Chain(1, 0.1, 0.09, 0.11, 50)], source_sha256=manifest.source_sha256,
+    )  # fmt: skip
+    return msgspec.structs.replace(model, **changed)
+
+
+def with_table(folder: Path, place: str, type: str = "board", mode: str = "2 MODE_15W", **changed: Any) -> Path:
+    """A table as `pamdi calibrate latency` writes it, and a controller.toml that names ``place``."""
+    write_merged(
+        folder / "tables" / f"{type}.toml", Table(type, power_mode=mode, model=[calibrated(folder, **changed)])
+    )
+    return write(folder, GOOD.replace("seconds = { board = [0.01, 0.01, 0.01, 0.01] }", f'table = "{place}"'))
+
+
+@pytest.mark.parametrize("place", ["tables", "tables/board.toml"])
+def test_seconds_come_from_a_table_or_a_folder_of_tables_beside_the_file(folder: Path, place: str) -> None:
+    _, wanted = read_config(with_table(folder, place))
+    assert wanted.models["resnet56-digits"].seconds == {"board": [0.01, 0.02, 0.03, 0.04]}
+    assert wanted.power_modes == {("resnet56-digits", "board"): "2 MODE_15W"}
+
+
+def test_a_folder_has_a_table_for_each_device_type(folder: Path) -> None:
+    with_table(folder, "tables", "other", "unavailable")
+    _, wanted = read_config(with_table(folder, "tables"))
+    assert sorted(wanted.models["resnet56-digits"].seconds) == ["board", "other"]
+    assert list(wanted.power_modes) == [("resnet56-digits", "board")]
+
+
+@pytest.mark.parametrize(
+    "place, changed, says",
+    [
+        ("nowhere.toml", {}, "nowhere.toml"),
+        ("tables", {"source_sha256": "f" * 64}, "board was measured with another resnet56-digits (ffffffffffff, "),
+        ("tables", {"id": "resnet50"}, "has resnet50: measure it"),
+        ("tables", {"bytes": [1, 2, 3, 4, 5]}, "calibrate that folder"),
+    ],
+)
+def test_a_table_that_is_not_of_this_model_is_one_line(
+    folder: Path, place: str, changed: Dict[str, Any], says: str
+) -> None:
+    with pytest.raises(PamdiError) as caught:
+        read_config(with_table(folder, place, **changed))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_under_another_device_types_name_is_one_line(folder: Path) -> None:
+    path = with_table(folder, "tables")
+    (folder / "tables" / "board.toml").rename(folder / "tables" / "orin.toml")
+    with pytest.raises(PamdiError, match=r"device_type is 'board': rename the file to board.toml"):
+        read_config(path)
+
+
+def test_a_table_and_seconds_are_one_too_many(folder: Path) -> None:
+    path = with_table(folder, "tables")
+    path.write_text(path.read_text().replace("[[source]]", "[model.seconds]\nboard = [1, 1, 1, 1]\n[[source]]"))
+    with pytest.raises(PamdiError, match="keep one of both"):
+        read_config(path)
 
 
 def test_a_bad_edit_keeps_what_was_good_and_is_said_once(folder: Path) -> None:

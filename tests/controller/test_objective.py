@@ -8,7 +8,7 @@ from pamdi.controller.fleet import DeviceEntry, Fleet, LinkEntry, ModelEntry, So
 from pamdi.controller.objective import classes, evaluate
 from pamdi.core.allocation import Route, RouteVisit
 from tests.controller.plain_objective import plain_objective
-from tests.controller.random_fleets import random_fleet, random_routes
+from tests.controller.random_fleets import random_fleet, random_routes, with_merged
 
 
 def lighter(fleet: Fleet, by: float) -> Fleet:
@@ -28,6 +28,21 @@ def test_two_evaluations_agree_on_hundreds_of_random_fleets() -> None:
             finite += 1
             assert ours == pytest.approx(plain, rel=1e-12), seed
     assert finite > 250
+
+
+def test_two_evaluations_agree_where_merged_segments_have_seconds_of_their_own() -> None:
+    finite, different = 0, 0
+    for seed in range(100):
+        plain_fleet = lighter(random_fleet(seed, 2 + seed % 4, 1 + seed % 3, 2 + seed % 4), 0.3)
+        fleet = with_merged(plain_fleet, seed)
+        routes = random_routes(fleet, seed)
+        ours, plain = evaluate(fleet, routes).objective, plain_objective(fleet, routes)
+        if math.isfinite(plain):
+            finite += 1
+            assert ours == pytest.approx(plain, rel=1e-12), seed
+            different += ours != evaluate(plain_fleet, routes).objective
+    assert finite > 60
+    assert different > 20
 
 
 def test_the_formula_by_hand_for_two_classes_on_one_device() -> None:

@@ -12,7 +12,7 @@ from pamdi.controller.solver.exact import TooLarge, exact, routes_of
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.solve import solve
 from tests.controller.exhaustive import best_plan
-from tests.controller.random_fleets import random_fleet
+from tests.controller.random_fleets import random_fleet, with_merged
 
 FULL = os.environ.get("PAMDI_EXHAUSTIVE") == "1"
 SHAPES = ((3, 2, 3), (4, 2, 2), (2, 3, 3), (3, 3, 2))  # devices, sources, units
@@ -44,6 +44,11 @@ def test_exact_is_the_best_of_all_plans() -> None:
     found = [agree(fleet) for fleet in instances(count, FULL_SHAPES if FULL else SHAPES)]
     assert sum(found) > 0.6 * count
     print(f"{len(found)} instances, {sum(found)} with a plan")
+
+
+def test_exact_is_the_best_where_merged_segments_have_seconds_of_their_own() -> None:
+    found = [agree(with_merged(fleet, seed)) for seed, fleet in enumerate(instances(8, SHAPES))]
+    assert sum(found) > 4
 
 
 def test_among_equal_plans_the_fewest_visits() -> None:

@@ -11,7 +11,7 @@ from pamdi.controller.infeasible import Infeasible
 from pamdi.controller.solver.fast import Effort
 from pamdi.controller.solver.solve import Solved, solve
 from tests.controller.plain_objective import plain_objective
-from tests.controller.random_fleets import random_fleet
+from tests.controller.random_fleets import random_fleet, with_merged
 
 LITTLE = Effort(starts=1, stirs=1, group=2)
 
@@ -45,6 +45,7 @@ def test_plans_of_random_fleets_are_feasible_and_cost_what_they_say() -> None:
     planned = 0
     for seed in range(30):
         fleet = random_fleet(seed, 2 + seed % 5, 1 + seed % 4, 2 + seed % 5, tight=seed % 2 == 1)
+        fleet = with_merged(fleet, seed) if seed % 3 == 2 else fleet
         try:
             solved = solve(fleet, effort=LITTLE)
         except Infeasible:
