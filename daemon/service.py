@@ -67,7 +67,7 @@ class Service:
         self._journal = Journal(runtime, Path(config.state_dir), self._from_thread, log)
         self._kept = KeptAllocation(runtime, log)
         wanted = config.backend
-        backend: Backend = open_backend(wanted.name, wanted.threads, wanted.optimisation, device=wanted.device)
+        backend: Backend = open_backend(wanted.name, wanted.threads, wanted.optimisation, device=wanted.device, log=log)
         self._paced = PacedBackend(backend) if config.emulation.compute else None
         self._backend = self._paced or backend
         self._engines = EngineRoom(
