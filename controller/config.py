@@ -29,11 +29,13 @@ RESIDENTS = ("plan", "all")
 
 
 class ModelFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit."""
+    """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit;
+    ``batch_seconds``: the same per batch above 1."""
 
     id: str
     dir: str
     seconds: Dict[str, List[float]]
+    batch_seconds: Dict[str, Dict[str, List[float]]] = {}
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +130,7 @@ def _costs(where: str, model: ModelFolder, manifest: Manifest) -> ModelEntry:
         list(manifest.bytes),
         [unit.memory_bytes for unit in manifest.units],
         model.seconds,
+        batch_seconds=model.batch_seconds,
     )
     check_model(entry, where)
     return entry

@@ -52,7 +52,8 @@ class MeshEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``bytes``: what enters each unit, then the output; ``memory``: bytes to hold each unit; ``seconds``: per device
-    type, per unit. ``table`` names a calibration table instead."""
+    type, per unit; ``batch_seconds``: the same per batch above 1, such as ["orin-nano"]["4"], where engines were built
+    for batches. ``table`` names a calibration table instead."""
 
     id: str
     units: List[str] = []
@@ -60,6 +61,12 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory: List[int] = []
     seconds: Dict[str, List[float]] = {}
     table: Optional[str] = None
+    batch_seconds: Dict[str, Dict[str, List[float]]] = {}
+
+    def by_batch(self, type: str, first: int, stop: int, overhead_s: float = 0.0) -> Tuple[Tuple[int, float], ...]:
+        """(batch, seconds) of units [first, stop) on a device of ``type``, as a Resident has them."""
+        known = self.batch_seconds.get(type, {})
+        return tuple(sorted((int(b), sum(units[first:stop]) + overhead_s) for b, units in known.items()))
 
 
 class SourceEntry(SourceSpec, frozen=True, forbid_unknown_fields=True):
@@ -152,6 +159,14 @@ def check_model(model: ModelEntry, where: str) -> None:
             raise ConfigError(
                 f"{where}: model {model.id}: seconds of {kind} must be {count} positive numbers, one per unit"
             )
+    for kind, batches in model.batch_seconds.items():
+        for batch, seconds in batches.items():
+            good = len(seconds) == count and all(0 < s < float("inf") for s in seconds)
+            if not good or not batch.isdecimal() or int(batch) < 2:
+                raise ConfigError(
+                    f"{where}: model {model.id}: batch_seconds of {kind}, batch {batch}: batches from 2, each with "
+                    f"{count} positive numbers, one per unit"
+                )
 
 
 def check_links(links: Sequence[LinkEntry], meshes: Sequence[MeshEntry], where: str) -> None:

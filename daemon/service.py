@@ -303,6 +303,7 @@ class Service:
         return {
             ins.Send: self._send,
             ins.Infer: self._engines.infer,
+            ins.InferTogether: self._engines.infer_together,
             ins.Load: self._engines.load,
             ins.Unload: self._engines.unload,
             ins.JournalOpen: self._journal.put,
