@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pamdi.controller.config import WatchedConfig, read_config
+from pamdi.controller.documents import _resident
 from pamdi.core.errors import PamdiError
 
 STORE = Path(__file__).parents[1] / "engines" / "store" / "resnet56-digits"
@@ -54,6 +55,8 @@ def test_the_models_costs_come_from_its_manifest(folder: Path) -> None:
         ('dir = "resnet56-digits"', 'dir = "nowhere"', "nowhere"),
         ('id = "resnet56-digits"', 'id = "other"', "other"),
         ("[0.01, 0.01, 0.01, 0.01]", "[0.01]", "seconds of board must be 4 positive numbers"),
+        ("[[source]]", "batch_seconds = { board = { 4 = [0.01] } }\n[[source]]", "batch_seconds of board, batch 4"),
+        ("[[source]]", "batch_seconds.board.1 = [1.0, 1.0, 1.0, 1.0]\n[[source]]", "batch 1: batches from 2"),
         ('model = "resnet56-digits"\ndevice', 'model = "resnet"\ndevice', "no model 'resnet'"),
         ('device = "d0"', 'device = "d 0"', "'d 0' is not an id"),
         ("[[source]]", "[[source]", "controller.toml"),
@@ -65,6 +68,13 @@ def test_a_mistake_is_one_line_with_its_place(folder: Path, old: str, new: str, 
         read_config(write(folder, GOOD.replace(old, new, 1)))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_seconds_by_batch_reach_the_devices_that_hold_the_segment(folder: Path) -> None:
+    by_batch = "batch_seconds = { board = { 8 = [0.03, 0.03, 0.03, 0.04], 2 = [0.012, 0.011, 0.01, 0.01] } }"
+    _, wanted = read_config(write(folder, GOOD.replace("[[source]]", by_batch + "\n[[source]]")))
+    assert _resident(wanted, ("resnet56-digits", 3), "board").batch_seconds == ((2, 0.01), (8, 0.04))
+    assert _resident(wanted, ("resnet56-digits", 3), "other").batch_seconds == ()
 
 
 def test_a_bad_edit_keeps_what_was_good_and_is_said_once(folder: Path) -> None:

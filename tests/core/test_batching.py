@@ -153,6 +153,24 @@ def test_a_work_of_several_inputs_is_a_batch_of_its_own() -> None:
     assert end(stage) == ["large"]
 
 
+def test_a_work_of_several_inputs_takes_no_others_with_it() -> None:
+    stage = Lone(units=[0], limits=ALONE, batch_seconds=WORTH_IT)
+    stage.submit("a")
+    stage.feed(ev.Submitted(key("aa").work, "digest", "input", 3000))
+    stage.feed(ev.JournalWritten(key("aa").work, False))
+    for id in "bc":
+        stage.submit(id)
+    assert end(stage) == ["aa"]
+    assert end(stage) == [["b", "c"]]
+
+
+def test_a_batch_makes_no_more_results_than_may_wait_to_leave() -> None:
+    stage = Lone(units=[0], limits=Limits(works_ahead_max=6, outputs_max=3), batch_seconds=WORTH_IT)
+    for id in "abcde":
+        stage.submit(id)
+    assert end(stage) == [["b", "c"]]  # a's result waits for a device that has unit 1
+
+
 def test_as_many_works_are_cleared_to_send_as_make_a_batch() -> None:
     plain, batched = Lone(units=[0, 1]), Lone(units=[0, 1], batch_seconds=WORTH_IT)
     for stage, granted in ((plain, 2), (batched, 4)):
