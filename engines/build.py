@@ -87,6 +87,7 @@ def build(folder: Path, wanted: Wanted, here: Here, progress: Callable[[Step], N
                 store, manifest, engine, folder / f"{UNFINISHED}{engine.first:04d}-{engine.stop:04d}.plan"
             )
             progress(Step(number + 1, len(todo), info, "", pace.left_s(number + 1), engine))
+    store.sweep()
     return Outcome(manifest, tuple(built), len(manifest.segments) - len(todo))
 
 
@@ -95,7 +96,7 @@ def _possible(folder: Path, manifest: Manifest, wanted: Wanted, here: Here) -> D
     device = device_type(wanted.device)
     if wanted.backend not in BACKENDS:
         raise EngineError(f"backend {wanted.backend!r} builds nothing: one of {', '.join(BACKENDS)}")
-    if wanted.precision not in PRECISIONS or (wanted.precision == "fp32" and read_about(folder)):
+    if wanted.precision not in PRECISIONS or (wanted.precision == "fp32" and read_about(folder, manifest)):
         raise EngineError(
             f"{folder}: precision {wanted.precision} is not possible: fp16 or fp32, fp16 for a halved folder"
         )

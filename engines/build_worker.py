@@ -72,7 +72,7 @@ class Worker:
 
         self._bindings, self._folder = bindings, folder
         self._manifest = read_manifest(folder)
-        about = read_about(folder)
+        about = read_about(folder, self._manifest)
         self._halved = {(half.first, half.stop): half for half in about.segments} if about else None
         self._chain: Optional[_Chain] = None
 

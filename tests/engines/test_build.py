@@ -4,6 +4,7 @@ TensorRT is the fake of tests/tensorrt/fake, in the worker process that a real b
 """
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ STORE = Path(__file__).parent / "store" / "resnet56-digits"
 TENSORRT = Path(__file__).parents[1] / "tensorrt"
 ORIN = Here("orin-nano", "a test", 8 << 30, "36.4", "12.6", "15W")
 WAIT_S_MAX = 300
+STEPS = 60  # of a whole build of four engines in the folder's files; a few more in truth
 
 
 @pytest.fixture
@@ -89,6 +91,56 @@ def test_a_build_killed_by_9_leaves_whole_files_and_completes_when_run_again(sto
     assert [engine.first for engine in read_manifest(store).engines] == [0]
     outcome = build(store, Wanted("orin-nano"), ORIN)
     assert (len(outcome.built), outcome.kept_before) == (3, 1)
+    assert len(whole(store)) == 4
+
+
+def started(store: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(TENSORRT / "start_build.py"), str(store)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=WAIT_S_MAX
+    )  # fmt: skip
+
+
+def nothing_half(store: Path) -> List[str]:
+    """What a build that was killed leaves is whole, or hidden and swept by the next. Returns the engines there."""
+    there = sorted(path.name for path in store.glob("*.plan") if not path.name.startswith("."))
+    manifest = read_manifest(store)  # whole, sealed, or this raises
+    for engine in manifest.engines:
+        checked_file(store, engine.file, engine.sha256)
+    for path in [*store.glob("*.plan"), *store.glob("*.onnx")]:
+        assert path.name.startswith(".") or path.stat().st_size > 1000
+    return there
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_any_moment_a_build_leaves_nothing_half_and_completes_when_run_again(store: Path, seed: int) -> None:
+    """The moment is a step of the building process drawn from the seed: one of all that it does to the folder's files.
+    The second run, which has fewer left, may be killed at another; the third one is let be."""
+    drawn = random.Random(seed)
+    killed = started(store, KILL_AT=str(drawn.randint(1, STEPS)))
+    assert killed.returncode == -9, killed.stderr
+    nothing_half(store)
+    assert started(store, KILL_AT=str(drawn.randint(1, STEPS))).returncode in (-9, 0)
+    nothing_half(store)
+    last = started(store)
+    assert last.returncode == 0, last.stderr
+    assert whole(store) == ["0:1", "1:2", "2:3", "3:4"]
+    assert sorted(nothing_half(store)) == sorted(engine.file for engine in read_manifest(store).engines)
+    hidden = [path.name for path in store.rglob(".*") if path.is_file() and not path.name.endswith((".lock", "ing"))]
+    assert hidden == []
+    assert build(store, Wanted("orin-nano"), ORIN).built == ()
+
+
+@pytest.mark.parametrize("step", [1, 5, 9, 14, 20])
+def test_a_worker_killed_at_any_moment_leaves_nothing_half_either(
+    store: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TENSORRT", f"kill {step}")
+    with pytest.raises(EngineError, match="signal 9"):
+        build(store, Wanted("orin-nano"), ORIN)
+    assert len(nothing_half(store)) == len(whole(store)) < 4
+    monkeypatch.delenv("FAKE_TENSORRT")
+    build(store, Wanted("orin-nano"), ORIN)
     assert len(whole(store)) == 4
 
 
