@@ -163,12 +163,17 @@ class TensorRTBackend:
         return Loaded(segment, runs, places, entering, leaving, (built.batches[0], built.batches[2]))
 
     def _fitting(self, folder: Path, manifest: Manifest, segment: Segment, sha256: str) -> EngineInfo:
-        """The segment's engine for this device. Raises EngineError with why each of those there are does not fit."""
+        """The segment's engine for this device, one in INT8 only where there is no other. Raises EngineError with why
+        each of those there are does not fit."""
         reason = ""
-        for built in manifest.engines:
+        for built in sorted(manifest.engines, key=lambda one: one.precision == "int8"):
             if (built.first, built.stop, built.backend) == (segment.first, segment.stop, "tensorrt"):
                 reason = fits(built, self._device, sha256, str(folder))
                 if not reason:
+                    if built.precision == "int8":
+                        self._log(
+                            f"{segment}: runs in INT8, there is no other engine for it ({'; '.join(built.flags)})"
+                        )
                     return built
         command = f"pamdi engines build {folder} --device {self._device.device_type}"
         raise EngineError(reason or f"{segment}: no TensorRT engine in {folder}: on this device run `{command}`")

@@ -1,5 +1,6 @@
 """The back end over a fake TensorRT: what reaches the device, what comes back, and what is given back."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, List
@@ -257,9 +258,20 @@ def test_an_engine_that_does_not_fit_and_one_that_is_missing_are_refused_with_th
         TensorRTBackend(BINDINGS, HostMemory(), DEVICE).load(STORE, Segment(MODEL, 0, 1))
 
 
-def test_a_plan_that_is_none_takes_no_memory(tmp_path: Path) -> None:
-    import shutil
+def test_an_engine_in_int8_is_taken_only_where_there_is_no_other_and_said(tmp_path: Path) -> None:
+    folder = tmp_path / MODEL
+    shutil.copytree(with_engines(STORE), folder)
+    manifest = read_manifest(folder)
+    usual = manifest.engines[0]
+    small = msgspec.structs.replace(usual, precision="int8", flags=("detailed", "int8 by entropy on 0123456789ab"))
+    for engines, lines in (((small, usual), 0), ((small,), 1)):
+        write_manifest(folder, msgspec.structs.replace(manifest, engines=engines))
+        said: List[str] = []
+        TensorRTBackend(BINDINGS, HostMemory(), DEVICE, said.append).load(folder, Segment(MODEL, 0, 1))
+        assert len(said) == lines and all("runs in INT8" in line and "0123456789ab" in line for line in said)
 
+
+def test_a_plan_that_is_none_takes_no_memory(tmp_path: Path) -> None:
     from pamdi.engines.manifest import sha256_of
 
     folder = tmp_path / MODEL
