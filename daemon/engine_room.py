@@ -55,6 +55,11 @@ class EngineRoom:
         self._loader = ThreadPoolExecutor(1, "loader")
         self.busy_s = 0.0
         self.runs = 0
+        self._batched = 0
+
+    def counters(self) -> Dict[str, int]:
+        """Of the executor and its back end."""
+        return {"works_in_batches": self._batched, **self._backend.counters}
 
     def infer(self, instruction: Infer) -> None:
         self._runner.submit(self._infer, instruction, self._is_urgent(instruction.urgency))
@@ -99,6 +104,7 @@ class EngineRoom:
         seconds = time.monotonic() - began
         self.busy_s += seconds
         self.runs += 1
+        self._batched += len(parts)
         self._say(InferredTogether(tuple(map(_outcome, parts, made)), seconds))
 
     def _load(self, instruction: Load) -> None:

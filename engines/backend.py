@@ -20,6 +20,10 @@ Outcome = Union[Arrays, Exception]
 class Backend(Protocol):
     """Runs segments of models that lie in folders with a ``model.json``."""
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """For the device's statistics; nothing depends on them."""
+
     def load(self, folder: Path, segment: Segment) -> Any:
         """Make ``segment`` ready and return its handle. Raises EngineError: what, where, how to mend."""
 

@@ -45,6 +45,10 @@ class OnnxRuntimeBackend:
         self._threads, self._optimisation = threads, optimisation
         self._providers = _providers(device, onnxruntime.get_available_providers())
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {}
+
     def load(self, folder: Path, segment: Segment) -> Session:
         manifest = read_manifest(folder)
         info = manifest.segment(segment.first, segment.stop)

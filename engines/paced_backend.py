@@ -23,6 +23,10 @@ class PacedBackend:
         self._inner, self._clock, self._sleep = inner, clock, sleep
         self.seconds: Dict[Segment, float] = {}
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self._inner.counters
+
     def load(self, folder: Path, segment: Segment) -> Any:
         return (self._inner.load(folder, segment), segment)
 

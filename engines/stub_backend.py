@@ -24,6 +24,10 @@ class StubBackend:
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {}
+
     def load(self, folder: Path, segment: Segment) -> Loaded:
         manifest = read_manifest(folder)
         manifest.segment(segment.first, segment.stop)

@@ -120,6 +120,7 @@ async def test_the_loader_and_the_runner_each_bring_the_gpus_context() -> None:
     room.infer_together(InferTogether(FIRST, parts, 1.0))
     ended = await asyncio.wait_for(events.get(), 60.0)
     assert [outcome.detail for outcome in ended.outcomes] == [""] * 4
+    assert room.counters()["works_in_batches"] == 4 and room.counters()["enqueues"] == 2
     room.unload(Unload(FIRST))
     assert await asyncio.wait_for(events.get(), 60.0) == EngineUnloaded(FIRST)
     room.close()
