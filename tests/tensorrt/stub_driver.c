@@ -11,7 +11,7 @@
 #include <string.h>
 
 typedef int R;
-enum { OK = 0, INVALID_VALUE = 1, INVALID_CONTEXT = 201, NOT_FOUND = 500, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { OK = 0, INVALID_VALUE = 1, INVALID_CONTEXT = 201, NOT_FOUND = 500, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 typedef unsigned long long Address;
 typedef struct Copy { void *to; const void *from; size_t size; struct Copy *next; } Copy;
 typedef struct Stream { int priority, recording, event_waits; Copy *first, *last; } Stream;
@@ -123,6 +123,32 @@ R cuGraphExecDestroy(Graph *graph) { NEED_CONTEXT(); free(graph); NOTE(); return
 
 R cuGetErrorName(R code, const char **name) { *name = "CUDA_ERROR_STUB"; return OK; }
 R cuGetErrorString(R code, const char **text) { *text = "stub"; return OK; }
+
+/* What pycuda is linked against beside that: it is there, and refuses. */
+#define A(name) R name(void) { return NOT_SUPPORTED; }
+A(cuArray3DCreate_v2) A(cuArray3DGetDescriptor_v2) A(cuArrayCreate_v2) A(cuArrayDestroy) A(cuArrayGetDescriptor_v2)
+A(cuCtxAttach) A(cuCtxCreate_v4) A(cuCtxDetach) A(cuCtxDisablePeerAccess) A(cuCtxEnablePeerAccess)
+A(cuCtxGetApiVersion) A(cuCtxGetCacheConfig) A(cuCtxGetLimit) A(cuCtxGetSharedMemConfig) A(cuCtxSetCacheConfig)
+A(cuCtxSetLimit) A(cuCtxSetSharedMemConfig) A(cuDeviceCanAccessPeer) A(cuDeviceGetByPCIBusId) A(cuDeviceGetName)
+A(cuDeviceGetPCIBusId) A(cuDeviceTotalMem_v2) A(cuEventElapsedTime_v2) A(cuEventQuery) A(cuFuncGetAttribute)
+A(cuFuncSetAttribute) A(cuFuncSetBlockShape) A(cuFuncSetCacheConfig) A(cuFuncSetSharedSize) A(cuIpcCloseMemHandle)
+A(cuIpcGetEventHandle) A(cuIpcGetMemHandle) A(cuIpcOpenEventHandle) A(cuIpcOpenMemHandle_v2) A(cuLaunch)
+A(cuLaunchGrid) A(cuLaunchGridAsync) A(cuLaunchKernel) A(cuLinkAddData_v2) A(cuLinkAddFile_v2) A(cuLinkComplete)
+A(cuLinkCreate_v2) A(cuLinkDestroy) A(cuMemAllocManaged) A(cuMemAllocPitch_v2) A(cuMemGetAddressRange_v2)
+A(cuMemGetInfo_v2) A(cuMemHostGetDevicePointer_v2) A(cuMemHostGetFlags) A(cuMemHostRegister_v2) A(cuMemHostUnregister)
+A(cuMemcpy2DAsync_v2) A(cuMemcpy2DUnaligned_v2) A(cuMemcpy2D_v2) A(cuMemcpy3DAsync_v2) A(cuMemcpy3DPeer)
+A(cuMemcpy3DPeerAsync) A(cuMemcpy3D_v2) A(cuMemcpyAtoA_v2) A(cuMemcpyAtoD_v2) A(cuMemcpyAtoH_v2) A(cuMemcpyDtoA_v2)
+A(cuMemcpyDtoDAsync_v2) A(cuMemcpyDtoD_v2) A(cuMemcpyDtoH_v2) A(cuMemcpyHtoA_v2) A(cuMemcpyHtoD_v2) A(cuMemcpyPeer)
+A(cuMemcpyPeerAsync) A(cuMemsetD16Async) A(cuMemsetD16_v2) A(cuMemsetD2D16Async) A(cuMemsetD2D16_v2)
+A(cuMemsetD2D32Async) A(cuMemsetD2D32_v2) A(cuMemsetD2D8Async) A(cuMemsetD2D8_v2) A(cuMemsetD32Async)
+A(cuMemsetD32_v2) A(cuMemsetD8Async) A(cuMemsetD8_v2) A(cuModuleGetFunction) A(cuModuleGetGlobal_v2)
+A(cuModuleGetSurfRef) A(cuModuleGetTexRef) A(cuModuleLoad) A(cuModuleLoadData) A(cuModuleLoadDataEx) A(cuModuleUnload)
+A(cuParamSetSize) A(cuParamSetTexRef) A(cuParamSetf) A(cuParamSeti) A(cuParamSetv) A(cuProfilerInitialize)
+A(cuProfilerStart) A(cuProfilerStop) A(cuStreamAttachMemAsync) A(cuStreamQuery) A(cuSurfRefGetArray)
+A(cuSurfRefSetArray) A(cuTexRefCreate) A(cuTexRefDestroy) A(cuTexRefGetAddressMode) A(cuTexRefGetAddress_v2)
+A(cuTexRefGetArray) A(cuTexRefGetFilterMode) A(cuTexRefGetFlags) A(cuTexRefGetFormat) A(cuTexRefSetAddress2D_v3)
+A(cuTexRefSetAddressMode) A(cuTexRefSetAddress_v2) A(cuTexRefSetArray) A(cuTexRefSetFilterMode) A(cuTexRefSetFlags)
+A(cuTexRefSetFormat)
 
 R cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {
     const char *endings[] = {"_v2", "WithFlags", ""};

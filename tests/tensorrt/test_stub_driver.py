@@ -41,7 +41,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exercised(driver: Path, library: str) -> Tuple[Dict[str, Any], "Counter[str]"]:
     log = driver / f"{library}.log"
     environment = {**os.environ, "LD_LIBRARY_PATH": str(driver), "STUB_DRIVER_LOG": str(log)}
-    environment["PYTHONPATH"] = str(HERE.parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(HERE / "exercise_memory.py"), library, str(with_engines(STORE))]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_S_MAX)
     assert done.returncode == 0, done.stderr
