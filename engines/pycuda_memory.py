@@ -1,9 +1,10 @@
 """Device memory by pycuda.
 
-It (2026.1, read in its source) creates streams with cuStreamCreate, which knows no priorities, and wraps nothing of stream capture: here urgent and
-normal works share the GPU as they come, and there are no graphs. Streams made elsewhere, by ctypes say, would not help:
-its copies and events take only its own Stream objects. cuda-bindings has both and is preferred where it is installed;
-it has no wheels for Python 3.8, which is JetPack 5's: that is what pycuda is for.
+It (2026.1, read in its source) creates streams with cuStreamCreate, which knows no priorities, and wraps nothing of
+stream capture: here urgent and normal works share the GPU as they come, and there are no graphs. Streams made
+elsewhere, by ctypes say, would not help: its copies and events take only its own Stream objects. cuda-bindings has both
+and is preferred where it is installed; it has no wheels for Python 3.8, which is JetPack 5's: that is what pycuda is
+for.
 
 A pycuda object remembers the context that was current when it was made, and is freed in any thread in which that one is
 current: ``current`` pushes and pops it, which pycuda allows in every thread.
