@@ -105,20 +105,29 @@ class Runs:
 
     def _record(self, key: Key, known: Recorded, stream: int) -> int:
         """The graph of this key, or 0: from then on this engine has none."""
-        assert self._graphs is not None
         context = known.context
         try:
-            self._graphs.begin(stream)
-            good = context.execute_async_v3(stream)
-            graph = self._graphs.end(stream)
-            if not good:
-                self._graphs.give_back(graph)
-                raise EngineError("TensorRT refuses to be recorded")
-        except EngineError as error:
+            graph = self._recording(context, stream)
+        except Exception as error:  # a vendor's runtime may raise anything
             self._graphs = None
             self._counters["graphs_failed"] += 1
             self._log(f"{self._name}: runs without CUDA graphs: {error}")
             return 0
         self._recorded[key] = Recorded(context, graph)
         self._counters["graphs_recorded"] += 1
+        return graph
+
+    def _recording(self, context: Any, stream: int) -> int:
+        """Raises what went wrong; the stream is no longer being recorded then."""
+        assert self._graphs is not None
+        self._graphs.begin(stream)
+        try:
+            good = context.execute_async_v3(stream)
+        except Exception:
+            self._graphs.give_back(self._graphs.end(stream))
+            raise
+        graph = self._graphs.end(stream)
+        if not good:
+            self._graphs.give_back(graph)
+            raise EngineError("TensorRT refuses to be recorded")
         return graph
