@@ -1,7 +1,8 @@
 """How many works of one segment and class run as one batch: as many as shorten the queue most, and no more.
 
 A batch is one piece: nothing interrupts it, so it is to a more urgent work what one segment is. So its length is
-bounded by ``stretch_max`` times that of the segment alone, and the core asks for none while a more urgent work waits.
+bounded by ``stretch_max`` times that of the segment alone, and the core asks for none while a more urgent work waits or
+was promised room.
 The seconds by batch are calibrated; a size between two that were is taken to last as long as the larger one.
 """
 

@@ -29,7 +29,8 @@ def waiting(held: Held, urgency: float) -> Waiting:
 
 class Compute:
     """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave, and
-    ``outputs_left`` how many more may. ``running``: what is in the air, of a batch its first; ``batch``: all of it."""
+    ``outputs_left`` how many more may, where they would be a batch. ``running``: what is in the air, of a batch its
+    first; ``batch``: all of it."""
 
     def __init__(
         self,

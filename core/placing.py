@@ -208,7 +208,10 @@ class Placing:
         return bool(self._leaving) and self._stuck(held, segment) >= self._context.limits.outputs_max
 
     def _outputs_left(self, held: Held, segment: Segment) -> int:
-        """How many works like this one may be started; answers wait for nobody."""
+        """How many works like this one may be started at once: one while a more urgent tensor was promised room and may
+        come at any moment; else as many results as may wait to leave. Answers wait for nobody."""
+        if any(entry.rtc.urgency > held.klass for entry in self.room.promised()):
+            return 1
         model = self._context.models.get(held.model)
         if model is not None and segment.stop >= model.units:
             return self._context.limits.queue_works_max

@@ -105,6 +105,17 @@ def test_an_urgent_work_that_cannot_start_keeps_lower_ones_from_a_batch_too() ->
     assert end(stage) == ["y"]
 
 
+def test_no_batch_while_a_more_urgent_tensor_was_promised_room() -> None:
+    stage = Lone(units=[0], limits=ALONE, batch_seconds=WORTH_IT)
+    for id in "abcd":
+        stage.submit(id)
+    assert "d1 Ctc" in told(stage.receive("d1", rtc(key("x", source="gate"), 10.0)))
+    assert end(stage) == ["b"]
+    stage.receive("d1", tensor(key("x", source="gate"), 10.0))
+    assert end(stage) == ["x"]
+    assert end(stage) == [["c", "d"]]
+
+
 def test_a_work_that_fails_within_a_batch_fails_alone() -> None:
     stage = Lone(units=[0], limits=ALONE, batch_seconds=WORTH_IT)
     for id in "abcd":
