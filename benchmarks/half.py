@@ -36,7 +36,7 @@ def both(model: Path, folder: Path) -> Tuple[Path, Path]:
     """The folder of all units in FP32, and the one in FP16."""
     export(model, folder / "full", "full")
     halve_folder(folder / "full", folder / "half", "half")
-    about = read_about(folder / "half")
+    about = read_about(folder / "half", read_manifest(folder / "half"))
     assert about is not None
     kept = [line for segment in about.segments for line in segment.kept]
     errors = [segment.max_abs_error / max(segment.largest or 1, 1e-12) for segment in about.segments

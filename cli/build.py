@@ -17,7 +17,10 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dir", type=Path)
     parser.add_argument("--device", required=True, metavar="TYPE", help="orin-nano, ..., or x86-<compute capability>")
     parser.add_argument("--backend", default="tensorrt", help="tensorrt (default), tensorrt-rtx, onnxruntime")
-    parser.add_argument("--precision", default="fp16", help="fp16 (default) or fp32")
+    parser.add_argument("--precision", default="fp16", help="fp16 (default), fp32, or int8, which needs --inputs")
+    parser.add_argument(
+        "--inputs", type=Path, metavar="FILE", help=".npz by input name: int8 is calibrated by entropy on half of them"
+    )
     parser.add_argument("--batches", type=_batches, default=(1, 4, 8), metavar="1,4,8", help="smallest, usual, largest")
     parser.add_argument("--workspace-mib", type=int, metavar="N", help="default: a quarter of the board's memory")
 
@@ -63,7 +66,9 @@ def run_build(arguments: argparse.Namespace) -> int:
     workspace = None if arguments.workspace_mib is None else arguments.workspace_mib * MIB
     host = describe_host()
     here = this_machine(power_mode=host.power_mode or "", cuda=host.cuda or "")
-    wanted = Wanted(arguments.device, arguments.backend, arguments.precision, arguments.batches, workspace)
+    wanted = Wanted(
+        arguments.device, arguments.backend, arguments.precision, arguments.batches, workspace, arguments.inputs
+    )
     try:
         with _progress() as show:
             outcome = build(arguments.dir, wanted, here, show)

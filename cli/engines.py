@@ -150,42 +150,49 @@ def _pairs(text: Optional[str], path: Path, units: Optional[int]) -> Optional[Se
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from pamdi.engines.half_store import read_about
     from pamdi.engines.manifest import read_manifest
     from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
-    from pamdi.engines.verify import TOLERANCE, compare, covering_chain, random_inputs, run_chain, run_uncut
+    from pamdi.engines.verify import covering_chain, judge, random_inputs, run_chain, run_uncut
 
     manifest = read_manifest(arguments.dir)
+    half = read_about(arguments.dir, manifest) is not None
     path = _uncut(arguments, manifest)
     inputs = _load_inputs(arguments.inputs) if arguments.inputs else random_inputs(manifest)
     pairs = covering_chain(manifest)
-    rows: List[Dict[str, Any]] = []
+    pair_of: Dict[str, Any] = {}
     for optimisation in ("off", "all"):
         backend = OnnxRuntimeBackend(1, optimisation)
-        difference = compare(run_chain(backend, arguments.dir, pairs, inputs), run_uncut(backend, path, inputs))
-        rows.append({"optimisation": optimisation, **difference._asdict()})
-    good = bool(rows[0]["identical"]) and rows[1]["of_largest"] <= TOLERANCE
+        pair_of[optimisation] = (run_chain(backend, arguments.dir, pairs, inputs), run_uncut(backend, path, inputs))
+    verdict = judge(manifest, half, pair_of)
+    rows: List[Dict[str, Any]] = [{"optimisation": name, **one._asdict()} for name, one in verdict.runs.items()]
+    good = verdict.good
     if arguments.random is not None:
         from pamdi.engines.exactness import exactness
 
-        for one in exactness(path, arguments.random, inputs=inputs, say=_say):
+        wide = {name: array.astype("float32") if array.dtype == "float16" else array for name, array in inputs.items()}
+        for one in exactness(path, arguments.random, inputs=wide, say=_say):
             rows.append({"cut_set": one.name, "segments": one.segments, **one.difference._asdict()})
             good = good and one.difference.identical
     if arguments.json:  # JSON has no infinity: null where an output is missing, misshapen or not a number
         runs = [{key: None if value == float("inf") else value for key, value in row.items()} for row in rows]
-        print(json.dumps({"model": manifest.model, "segments": len(pairs), "runs": runs}))
+        about = {"precision": "fp16" if half else "fp32", "tolerance": verdict.tolerance}
+        print(json.dumps({"model": manifest.model, "segments": len(pairs), "runs": runs, **about}))
     else:
-        for row in rows[2:]:
-            print(f"{row['cut_set']}: {row['segments']} segments, {'identical' if row['identical'] else 'different'}")
-        for row in rows[:2]:
-            said = "bit for bit the uncut model" if row["identical"] else "not bit for bit"
-            print(
-                f"optimisation {row['optimisation']}: {len(pairs)} chained segments are {said}; largest difference "
-                f"{row['largest_absolute']:.3g} absolute, {row['largest_relative']:.3g} relative"
-            )
-        share = rows[1]["of_largest"]
-        within = "within" if share <= TOLERANCE else "BEYOND"
-        print(f"{within} the tolerance with optimisation: {share:.3g} of the largest output, at most {TOLERANCE:g}")
+        _print_verdict(rows, len(pairs), verdict.sentence)
     return 0 if good else 1
+
+
+def _print_verdict(rows: List[Dict[str, Any]], segments: int, sentence: str) -> None:
+    for row in rows[2:]:
+        print(f"{row['cut_set']}: {row['segments']} segments, {'identical' if row['identical'] else 'different'}")
+    for row in rows[:2]:
+        said = "bit for bit the uncut model" if row["identical"] else "not bit for bit"
+        print(
+            f"optimisation {row['optimisation']}: {segments} chained segments are {said}; largest difference "
+            f"{row['largest_absolute']:.3g} absolute, {row['largest_relative']:.3g} relative"
+        )
+    print(sentence)
 
 
 def _uncut(arguments: argparse.Namespace, manifest: Any) -> Path:

@@ -44,6 +44,8 @@ def _files(folder: Path, manifest: Any) -> List[Dict[str, Any]]:
 
     pulled = (folder / PULLED).is_file()
     rows = []
+    if manifest.half:
+        rows.append(_half_row(folder, manifest, pulled))
     for info in [*manifest.segments, *manifest.engines]:
         name = getattr(info, "file", None) or info.onnx
         state = "good"
@@ -62,6 +64,21 @@ def _files(folder: Path, manifest: Any) -> List[Dict[str, Any]]:
              "sha256": info.sha256, "state": "not pulled" if pulled and not there else state}
         )  # fmt: skip
     return rows
+
+
+def _half_row(folder: Path, manifest: Any, pulled: bool) -> Dict[str, Any]:
+    from pamdi.engines.manifest import HALF, checked_file
+
+    path, state = folder / HALF, "good"
+    try:
+        checked_file(folder, HALF, manifest.half)
+    except EngineError as error:
+        state = str(error).partition(": ")[2]
+    return {
+        "first": 0, "stop": len(manifest.units), "kind": "what FP16 cost", "file": HALF,
+        "bytes": path.stat().st_size if path.is_file() else None, "memory_bytes": 0, "sha256": manifest.half,
+        "state": "not pulled" if pulled and not path.is_file() else state,
+    }  # fmt: skip
 
 
 def _kind(info: Any) -> str:

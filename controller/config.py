@@ -36,13 +36,15 @@ RESIDENTS = ("plan", "all")
 
 
 class ModelFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit; or
-    ``table``: a file made by ``pamdi calibrate latency``, or a folder of such files."""
+    """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit;
+    ``batch_seconds``: the same per batch above 1; or, in place of ``seconds``, ``table``: a file made by ``pamdi
+    calibrate latency``, or a folder of such files."""
 
     id: str
     dir: str
     seconds: Dict[str, List[float]] = {}
     table: Optional[str] = None
+    batch_seconds: Dict[str, Dict[str, List[float]]] = {}
 
 
 class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -183,6 +185,7 @@ def _costs(where: str, model: ModelFolder, manifest: Manifest, measured: Dict[st
         list(manifest.bytes),
         [unit.memory_bytes for unit in manifest.units],
         model.seconds or {type: each.seconds for type, each in measured.items()},
+        batch_seconds=model.batch_seconds,
     )
     check_model(entry, where)
     return entry

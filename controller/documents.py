@@ -77,4 +77,6 @@ def _resident(wanted: Wanted, unit: Unit, type: str) -> Resident:
     name, u = unit
     model = wanted.models[name]
     seconds = model.seconds[type][u] if type in model.seconds else 0.0
-    return Resident(name, u, u + 1, wanted.digests.get(unit, ""), seconds, model.memory[u])
+    return Resident(
+        name, u, u + 1, wanted.digests.get(unit, ""), seconds, model.memory[u], model.by_batch(type, u, u + 1)
+    )

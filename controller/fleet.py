@@ -60,8 +60,9 @@ class MergedEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``bytes``: what enters each unit, then the output; ``memory``: bytes to hold each unit; ``seconds``: per device
-    type, per unit; ``merged``: per device type, segments of several units where their time is known. ``table`` names a
-    calibration table instead."""
+    type, per unit; ``merged``: per device type, segments of several units where their time is known;
+    ``batch_seconds``: as ``seconds``, per batch above 1, such as ["orin-nano"]["4"], where engines were built for
+    batches. ``table`` names a calibration table instead."""
 
     id: str
     units: List[str] = []
@@ -70,6 +71,12 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: Dict[str, List[float]] = {}
     table: Optional[str] = None
     merged: Dict[str, List[MergedEntry]] = {}
+    batch_seconds: Dict[str, Dict[str, List[float]]] = {}
+
+    def by_batch(self, type: str, first: int, stop: int, overhead_s: float = 0.0) -> Tuple[Tuple[int, float], ...]:
+        """(batch, seconds) of units [first, stop) on a device of ``type``, as a Resident has them."""
+        known = self.batch_seconds.get(type, {})
+        return tuple(sorted((int(b), sum(units[first:stop]) + overhead_s) for b, units in known.items()))
 
 
 class SourceEntry(SourceSpec, frozen=True, forbid_unknown_fields=True):
@@ -163,6 +170,14 @@ def check_model(model: ModelEntry, where: str) -> None:
             raise ConfigError(
                 f"{where}: model {model.id}: seconds of {kind} must be {count} positive numbers, one per unit"
             )
+    for kind, batches in model.batch_seconds.items():
+        for batch, seconds in batches.items():
+            good = len(seconds) == count and all(0 < s < float("inf") for s in seconds)
+            if not good or not batch.isdecimal() or int(batch) < 2:
+                raise ConfigError(
+                    f"{where}: model {model.id}: batch_seconds of {kind}, batch {batch}: batches from 2, each with "
+                    f"{count} positive numbers, one per unit"
+                )
 
     for kind, merged in model.merged.items():
         _check_merged(model, kind, merged, f"{where}: model {model.id}: merged of {kind}")

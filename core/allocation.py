@@ -60,7 +60,8 @@ class ModelSpec(msgspec.Struct, frozen=True):
 
 class Resident(msgspec.Struct, frozen=True):
     """A segment that a device should hold: ``digest`` is the sha256 of its engine (or ONNX) file, ``seconds`` the
-    calibrated time on this device, ``memory_bytes`` what it occupies."""
+    calibrated time on this device, ``memory_bytes`` what it occupies. ``batch_seconds``: (batch, calibrated seconds)
+    for batches above 1, where they are known."""
 
     model: str
     first: int
@@ -68,9 +69,12 @@ class Resident(msgspec.Struct, frozen=True):
     digest: str = ""
     seconds: float = 0.0
     memory_bytes: int = 0
+    batch_seconds: Tuple[Tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         Segment(self.model, self.first, self.stop)
+        if any(batch < 2 or not 0 < seconds < float("inf") for batch, seconds in self.batch_seconds):
+            raise ValueError(f"resident {self.segment}: batch_seconds needs batches from 2 and positive seconds")
 
     @property
     def segment(self) -> Segment:

@@ -1,20 +1,23 @@
-"""This device's executor as the core sees it: a queue by class, and at most one segment in the air.
+"""This device's executor as the core sees it: a queue by class, and at most one segment in the air, for one work or,
+where its engine and its calibration say that this shortens the queue, for several as one batch (``batching``).
 
 A started segment is not interrupted; its length is the bound on what a more urgent work waits for here. Between two
 segments of one work every queued work may go first, and a work that goes on where it is comes before others of its
 class, so that a run is not re-queued at the tail.
 """
 
-from typing import Callable, Dict, FrozenSet, List, Optional
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.holdings import Held, Holdings
-from pamdi.core.instructions import Infer
+from pamdi.core.instructions import Infer, InferTogether, Part
 from pamdi.core.policy import Waiting
 from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
 from pamdi.core.tally import Tally
 from pamdi.core.work import Key
+
+Able = Sequence[Tuple[Tuple[float, ...], Key, Held, Segment]]  # rank first: queued works that could start
 
 
 def waiting(held: Held, urgency: float) -> Waiting:
@@ -25,7 +28,9 @@ def waiting(held: Held, urgency: float) -> Waiting:
 
 
 class Compute:
-    """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave."""
+    """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave, and
+    ``outputs_left`` how many more may, where they would be a batch. ``running``: what is in the air, of a batch its
+    first; ``batch``: all of it."""
 
     def __init__(
         self,
@@ -34,15 +39,18 @@ class Compute:
         slots: Slots,
         klass: Callable[[Held], float],
         outputs_full: Callable[[Held, Segment], bool],
+        outputs_left: Callable[[Held, Segment], int],
     ) -> None:
         self._context = context
         self._holdings = holdings
         self._slots = slots
         self._klass = klass
         self._outputs_full = outputs_full
+        self._outputs_left = outputs_left
         self._queue: Dict[Key, Held] = {}
         self.tally = Tally(slots)
         self.running: Optional[Held] = None
+        self.batch: Tuple[Held, ...] = ()
         self.segment: Optional[Segment] = None
         self.started_at = 0.0
 
@@ -69,8 +77,8 @@ class Compute:
             self.tally.remove(held.klass, held.model, held.key.boundary)
             held.klass = self._klass(held)
             self.tally.add(held.klass, held.model, held.key.boundary)
-        if self.running is not None:
-            self.running.klass = self._klass(self.running)
+        for held in self.batch:
+            held.klass = self._klass(held)
         self._context.here += 1
 
     def idle(self) -> bool:
@@ -81,7 +89,7 @@ class Compute:
         if self.running is not None or not self._queue:
             return None
         now, rank = self._context.now, self._context.policy.rank
-        able = []
+        able: List[Tuple[Tuple[float, ...], Key, Held, Segment]] = []
         for held in self._queue.values():
             segment = self._slots.can_still_run(held.model, held.key.boundary)
             if segment is not None:
@@ -89,14 +97,14 @@ class Compute:
         able.sort(key=lambda entry: entry[:2])
         for _, _, held, segment in able:
             if not self._outputs_full(held, segment):
-                self._start(held, segment)
+                self._start((held, *self._mates(able, held, segment)), segment)
                 return held
         return None
 
-    def finish(self) -> Optional[Held]:
-        held, self.running, self.segment = self.running, None, None
+    def finish(self) -> Tuple[Held, ...]:
+        batch, self.batch, self.running, self.segment = self.batch, (), None, None
         self._context.here += 1
-        return held
+        return batch
 
     def stranded(self) -> List[Held]:
         """Queued works whose segment is no longer here."""
@@ -112,13 +120,43 @@ class Compute:
         """Seconds left of the segment in the air, by its calibrated time."""
         if self.segment is None:
             return 0.0
-        return max(0.0, self._slots.seconds(self.segment) - (self._context.now - self.started_at))
+        if len(self.batch) > 1:
+            seconds = self._slots.batch_seconds(self.segment, len(self.batch))
+        else:
+            seconds = self._slots.seconds(self.segment)
+        return max(0.0, seconds - (self._context.now - self.started_at))
 
-    def _start(self, held: Held, segment: Segment) -> None:
-        self._take_out(held)
-        self._holdings.move(held, "running")
-        self.running, self.segment, self.started_at = held, segment, self._context.now
-        self._context.emit(Infer(held.key, segment, held.payload, held.klass))
+    def _mates(self, able: Able, first: Held, segment: Segment) -> List[Held]:
+        """Works that go with ``first`` in one batch: of its segment and class, single inputs, in their order. None
+        while a more urgent work waits here."""
+        most = self._slots.batch_max(segment)
+        if most == 1 or not self._is_single(first):
+            return []
+        if any(held.klass > first.klass for held in self._queue.values()):
+            return []
+        mates = [
+            held
+            for _, _, held, other in able
+            if other == segment and held.klass == first.klass and held is not first and self._is_single(held)
+        ]
+        waiting = min(1 + len(mates), self._outputs_left(first, segment))
+        return mates[: self._slots.batch_size(segment, waiting) - 1]
+
+    def _is_single(self, held: Held) -> bool:
+        model = self._context.models.get(held.model)
+        return model is not None and held.nbytes <= model.bytes[held.key.boundary]
+
+    def _start(self, batch: Tuple[Held, ...], segment: Segment) -> None:
+        for held in batch:
+            self._take_out(held)
+            self._holdings.move(held, "running")
+        first = batch[0]
+        self.running, self.batch, self.segment, self.started_at = first, batch, segment, self._context.now
+        if len(batch) == 1:
+            self._context.emit(Infer(first.key, segment, first.payload, first.klass))
+        else:
+            parts = tuple(Part(held.key, held.payload) for held in batch)
+            self._context.emit(InferTogether(segment, parts, first.klass))
 
     def _take_out(self, held: Held) -> None:
         del self._queue[held.key]

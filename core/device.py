@@ -77,7 +77,8 @@ class Device:
         started = placing.compute.start_next()
         placing.room.grant_parked()
         if started is not None and placing.compute.segment is not None:
-            placing.ask_early(started, placing.compute.segment)
+            for held in placing.compute.batch:
+                placing.ask_early(held, placing.compute.segment)
         if slots.draining():
             slots.unload_idle(placing.compute.in_use())
         self.beacons.tell_if_changed()
@@ -99,11 +100,12 @@ class Device:
             ev.LinkUp: self._link_up,
             ev.LinkDown: self._link_down,
             ev.PeerState: self._peer_state,
-            ev.EngineLoaded: lambda e: slots.loaded(e.segment),
+            ev.EngineLoaded: lambda e: slots.loaded(e.segment, e.batch_max),
             ev.EngineFailed: lambda e: slots.failed(e.segment, e.reason),
             ev.EngineUnloaded: lambda e: slots.unloaded(e.segment),
             ev.Inferred: hops.inferred,
             ev.InferenceFailed: hops.inference_failed,
+            ev.InferredTogether: hops.inferred_together,
             ev.AllocationReceived: self._allocation,
             ev.DrainAsked: self._drain,
             ev.StopAsked: self._stop,

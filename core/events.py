@@ -114,7 +114,10 @@ class PeerState(Event, frozen=True):
 
 
 class EngineLoaded(Event, frozen=True):
+    """``batch_max``: how many single inputs its engine was built to take at once."""
+
     segment: Segment
+    batch_max: int = 1
 
 
 class EngineFailed(Event, frozen=True):
@@ -142,6 +145,22 @@ class InferenceFailed(Event, frozen=True):
     detail: str
 
 
+class Outcome(msgspec.Struct, frozen=True):
+    """One work's end within a batch: its outputs, or ``detail``: why it has none."""
+
+    key: Key
+    payload: Any = None
+    nbytes: int = 0
+    detail: str = ""
+
+
+class InferredTogether(Event, frozen=True):
+    """A batch has run: every work's outcome, in order. ``compute_s`` is the wall time of the whole."""
+
+    outcomes: Tuple[Outcome, ...]
+    compute_s: float
+
+
 class AllocationReceived(Event, frozen=True):
     allocation: DeviceAllocation
 
@@ -164,6 +183,6 @@ class Woken(Event, frozen=True):
 
 AnyEvent = Union[
     Submitted, CancelAsked, JournalWritten, JournalRefused, ResultDelivered, Restored, Received, LinkUp, LinkDown,
-    PeerState, EngineLoaded, EngineFailed, EngineUnloaded, Inferred, InferenceFailed, AllocationReceived, DrainAsked,
-    StopAsked, Woken,
+    PeerState, EngineLoaded, EngineFailed, EngineUnloaded, Inferred, InferenceFailed, InferredTogether,
+    AllocationReceived, DrainAsked, StopAsked, Woken,
 ]  # fmt: skip

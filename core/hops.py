@@ -7,17 +7,18 @@ dies the other sends it on again from the same boundary. Doing so twice is harml
 the head publishes one answer.
 """
 
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
-from pamdi.core.events import InferenceFailed, Inferred, Received
+from pamdi.core.events import InferenceFailed, Inferred, InferredTogether, Received
 from pamdi.core.holdings import Held, Holdings, Upstream
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Answer, Finished, PassedOn, Refusal, Taken, Tensor
 from pamdi.core.peers import Peers
 from pamdi.core.placing import Placing
 from pamdi.core.remembered import Remembered
+from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key, Visit, Work, WorkId
 
@@ -101,13 +102,35 @@ class Hops:
     # -- a segment has run ---------------------------------------------------------------------------------------
 
     def inferred(self, event: Inferred) -> None:
-        held, segment = self.compute.running, self.compute.segment
-        if held is None or segment is None or held.key != event.key:
-            self._context.note("results_unexpected", f"{event.key} was not running here")
+        segment = self.compute.segment
+        if segment is None or not self._is_in_the_air((event.key,)):
             return
         started_at = self.compute.started_at
-        self.compute.finish()
+        (held,) = self.compute.finish()
         self._slots.measured(segment, event.compute_s)
+        self._ran(held, segment, started_at, event.payload, event.nbytes, event.compute_s)
+
+    def inferred_together(self, event: InferredTogether) -> None:
+        """Each work of the batch goes its own way, or fails alone. What a batch took is no measure of one."""
+        segment = self.compute.segment
+        if segment is None or not self._is_in_the_air(tuple(outcome.key for outcome in event.outcomes)):
+            return
+        started_at = self.compute.started_at
+        for held, outcome in zip(self.compute.finish(), event.outcomes):
+            if outcome.detail:
+                self._failed(held, segment, outcome.detail)
+            else:
+                self._ran(held, segment, started_at, outcome.payload, outcome.nbytes, event.compute_s)
+
+    def _is_in_the_air(self, keys: Tuple[Key, ...]) -> bool:
+        if tuple(held.key for held in self.compute.batch) == keys:
+            return True
+        self._context.note("results_unexpected", f"{', '.join(map(str, keys))} was not running here")
+        return False
+
+    def _ran(
+        self, held: Held, segment: Segment, started_at: float, payload: Any, nbytes: int, compute_s: float
+    ) -> None:
         if self._holdings.get(held.key) is not held:
             self._context.note("results_of_ended_works")
             return
@@ -118,11 +141,11 @@ class Hops:
             self._placing.forget(held)
             return
         visit = Visit(
-            segment.first, segment.stop, self._context.device, started_at - held.arrived, event.compute_s,
-            held.transfer_s, started_at - held.born,
+            segment.first, segment.stop, self._context.device, started_at - held.arrived, compute_s, held.transfer_s,
+            started_at - held.born,
         )  # fmt: skip
         held.path += (visit,)
-        held.payload, held.nbytes = event.payload, event.nbytes
+        held.payload, held.nbytes = payload, nbytes
         held.transfer_s, held.arrived, held.continuing, held.failed_here = 0.0, self._context.now, True, False
         self._holdings.rekey(held, following)
         self._go_on(held)
@@ -142,16 +165,18 @@ class Hops:
     def inference_failed(self, event: InferenceFailed) -> None:
         """The segment could not run on this input. Another device may do better; an input that no device can run
         must not be tried for ever."""
-        held, segment = self.compute.running, self.compute.segment
-        if held is None or segment is None or held.key != event.key:
-            self._context.note("results_unexpected", f"{event.key} was not running here")
+        segment = self.compute.segment
+        if segment is None or not self._is_in_the_air((event.key,)):
             return
-        self.compute.finish()
+        (held,) = self.compute.finish()
+        self._failed(held, segment, event.detail)
+
+    def _failed(self, held: Held, segment: Segment, detail: str) -> None:
         self.asking.withdraw(held.key._replace(boundary=segment.stop))
         if self._holdings.get(held.key) is held:
-            self._context.note("inferences_failed", f"{held.key.work}: {event.detail}")
+            self._context.note("inferences_failed", f"{held.key.work}: {detail}")
             held.failed_here = True
-            self.again(held, event.detail)
+            self.again(held, detail)
 
     # -- a hand-over goes on -------------------------------------------------------------------------------------
 

@@ -26,11 +26,27 @@ class Send(Instruction, frozen=True):
 
 
 class Infer(Instruction, frozen=True):
-    """Run ``segment`` on ``payload``; comes back as Inferred or InferenceFailed. At most one is in the air."""
+    """Run ``segment`` on ``payload``; comes back as Inferred or InferenceFailed. At most one is in the air, or one
+    InferTogether."""
 
     key: Key
     segment: Segment
     payload: Any
+    urgency: float
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One work of a batch."""
+
+    key: Key
+    payload: Any
+
+
+class InferTogether(Instruction, frozen=True):
+    """Run ``segment`` on these works as one batch; comes back as InferredTogether, whatever becomes of each."""
+
+    segment: Segment
+    parts: Tuple[Part, ...]
     urgency: float
 
 
@@ -135,6 +151,6 @@ class Stopped(Instruction, frozen=True):
 
 
 AnyInstruction = Union[
-    Send, Infer, Load, Unload, JournalOpen, JournalAttempt, JournalFinal, JournalForget, PublishResult,
+    Send, Infer, InferTogether, Load, Unload, JournalOpen, JournalAttempt, JournalFinal, JournalForget, PublishResult,
     PublishAllocation, PublishBeacon, SetNeighbours, Note, Stopped,
 ]  # fmt: skip

@@ -19,6 +19,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reservation_s: float = 1.0  # how long a CTC holds room, on top of the time until the tensor can be here
     parked_max: int = 64  # RTCs that wait for room
     parked_s: float = 0.5
+    batch_stretch_max: float = 3.0  # a batch lasts at most so many times its segment alone: a more urgent work waits
     drain_short_s: float = 1.0  # a draining segment finishes what is queued for it if that takes less, else hands it on
     promise_s_max: float = 600.0  # expected seconds beyond which a request is nonsense
 

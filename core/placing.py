@@ -36,7 +36,7 @@ class Placing:
         self._sought = 0
         self._looked = (0, 0, 0)
         self.klass = Klass(context)
-        self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full)
+        self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full, self._outputs_left)
         self.room = Room(context, self.compute, slots, peers)
         self.asking = Asking(context, peers, slots, self.compute, self.room, holdings)
         self.holding_back = HoldingBack(context, self.room, slots, peers)
@@ -75,7 +75,7 @@ class Placing:
 
     def forget(self, held: Held) -> None:
         self.left(held)
-        if self.compute.running is held and self.compute.segment is not None:  # give back what was asked early
+        if held in self.compute.batch and self.compute.segment is not None:  # give back what was asked early
             self.asking.withdraw(held.key._replace(boundary=self.compute.segment.stop))
         self._holdings.remove(held)
 
@@ -205,11 +205,22 @@ class Placing:
         whether it stands back for a more urgent one."""
         if self.holding_back.holds(held, segment):
             return True
-        if not self._leaving:
-            return False
+        return bool(self._leaving) and self._stuck(held, segment) >= self._context.limits.outputs_max
+
+    def _outputs_left(self, held: Held, segment: Segment) -> int:
+        """How many works like this one may be started at once: one while a more urgent tensor was promised room and may
+        come at any moment; else as many results as may wait to leave. Answers wait for nobody."""
+        if any(entry.rtc.urgency > held.klass for entry in self.room.promised()):
+            return 1
+        model = self._context.models.get(held.model)
+        if model is not None and segment.stop >= model.units:
+            return self._context.limits.queue_works_max
+        return self._context.limits.outputs_max - self._stuck(held, segment)
+
+    def _stuck(self, held: Held, segment: Segment) -> int:
         klass = self.klass(held)
         stuck = 0
         for other in self._leaving.values():
             if other.key.boundary == segment.stop and other.model == held.model and self.klass(other) >= klass:
                 stuck += 1
-        return stuck >= self._context.limits.outputs_max
+        return stuck

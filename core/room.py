@@ -1,10 +1,11 @@
 """The granting side of RTC / CTC: how much room there is, who holds a promise of it, and who waits for one.
 
 Room is counted by class. A work is cleared to send while fewer than ``works_ahead_max`` works at or above its class
-are queued or promised here, so that urgent works are held up by urgent works alone. Each resident segment keeps one
-slot for its own boundary beyond that: two full devices cannot wait for each other, because the last segment's slot
-always drains, hence the one before it, and so on. Over all classes ``queue_works_max`` bounds the queue, those slots
-apart; a more urgent request then takes over the least urgent promise that has not been used.
+(or fewer than its segment's best batch, where that is larger) are queued or promised here, so that urgent works are
+held up by urgent works alone. Each resident segment keeps one slot for its own boundary beyond that: two full devices
+cannot wait for each other, because the last segment's slot always drains, hence the one before it, and so on. Over all
+classes ``queue_works_max`` bounds the queue, those slots apart; a more urgent request then takes over the least urgent
+promise that has not been used.
 
 A promise lasts until its tensor can be here, behind everything else that was promised to the same neighbour and over
 a link half as fast as it should be: one that ended sooner would let two works refuse each other for ever.
@@ -73,7 +74,8 @@ class Room:
     def has_room(self, urgency: float, model: str, boundary: int) -> bool:
         limits = self._context.limits
         below = self._tally.works < limits.queue_works_max
-        if below and self._tally.at_or_above(urgency) < limits.works_ahead_max:
+        ahead_max = max(limits.works_ahead_max, self._slots.batch_ahead(model, boundary))
+        if below and self._tally.at_or_above(urgency) < ahead_max:
             return True
         return boundary > 0 and not self._tally.holds(model, boundary)
 
@@ -148,8 +150,9 @@ class Room:
 
     def _seconds(self) -> Dict[float, float]:
         seconds = self._tally.seconds_by_class()
-        running, segment = self._compute.running, self._compute.segment
-        if running is not None and segment is not None:
+        segment = self._compute.segment
+        for running in self._compute.batch if segment is not None else ():
+            assert segment is not None
             rest_s = self._slots.run_seconds(running.model, segment.stop)
             if rest_s:
                 seconds[running.klass] = seconds.get(running.klass, 0.0) + rest_s

@@ -7,6 +7,7 @@ allocation state: nobody has to guess.
 from typing import Dict, Optional, Tuple
 
 from pamdi.core.allocation import AllocationState, Resident, SlotState
+from pamdi.core.batching import Calibrated, batch_size, seconds_of
 from pamdi.core.context import Context
 from pamdi.core.instructions import Load, PublishAllocation, Unload
 from pamdi.core.messages import ReadySegment
@@ -16,9 +17,10 @@ from pamdi.core.slot_life import PUBLIC, SLOT
 
 class Slot:
     """One segment here. ``seconds`` starts at the calibrated time and follows what is measured. ``digest`` is of the
-    engine that is here (or was asked for last), ``resident.digest`` of the one that should be."""
+    engine that is here (or was asked for last), ``resident.digest`` of the one that should be. ``batch_max``: see
+    EngineLoaded."""
 
-    __slots__ = ("digest", "reason", "resident", "seconds", "state", "wanted")
+    __slots__ = ("batch_max", "digest", "reason", "resident", "seconds", "state", "wanted")
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -27,6 +29,13 @@ class Slot:
         self.state = SLOT.initial
         self.reason = ""
         self.wanted = True
+        self.batch_max = 1
+
+    def calibrated(self) -> Calibrated:
+        """Seconds by batch, as much slower or faster than calibrated as the segment alone is by now."""
+        usual_s = self.resident.seconds
+        pace = self.seconds / usual_s if usual_s > 0 else 1.0
+        return [(batch, pace * seconds) for batch, seconds in sorted(self.resident.batch_seconds)]
 
 
 class Slots:
@@ -53,10 +62,11 @@ class Slots:
             self._want(segment, resident)
         self._changed()
 
-    def loaded(self, segment: Segment) -> None:
+    def loaded(self, segment: Segment, batch_max: int = 1) -> None:
         if self._refuses(segment, "loaded"):
             return
         slot = self._slots[segment]
+        slot.batch_max = batch_max
         self._step(segment, "loaded")
         if slot.wanted and slot.resident.digest != slot.digest:
             self._step(segment, "dropped")  # meanwhile another engine is wanted: drain this one, then load that
@@ -116,6 +126,27 @@ class Slots:
     def seconds(self, segment: Segment) -> float:
         slot = self._slots.get(segment)
         return slot.seconds if slot is not None else 0.0
+
+    def batch_max(self, segment: Segment) -> int:
+        """How many works of ``segment`` could ever run as one batch: 1 where its engine or its calibration has none."""
+        slot = self._slots.get(segment)
+        return slot.batch_max if slot is not None and slot.resident.batch_seconds else 1
+
+    def batch_ahead(self, model: str, boundary: int) -> int:
+        """The largest batch worth waiting for in front of the ready segment at ``boundary``; 0 where there is none."""
+        segment = self._first.get((model, boundary))
+        most = self.batch_max(segment) if segment is not None else 1
+        return self.batch_size(segment, most) if segment is not None and most > 1 else 0
+
+    def batch_size(self, segment: Segment, waiting: int) -> int:
+        """How many of ``waiting`` works to run at once."""
+        slot = self._slots[segment]
+        stretch_max = self._context.limits.batch_stretch_max
+        return batch_size(waiting, slot.batch_max, slot.seconds, slot.calibrated(), stretch_max)
+
+    def batch_seconds(self, segment: Segment, batch: int) -> float:
+        slot = self._slots.get(segment)
+        return seconds_of(batch, slot.seconds, slot.calibrated()) if slot is not None else 0.0
 
     def run_seconds(self, model: str, boundary: int) -> float:
         """Seconds of the run of ready segments that begins at ``boundary``: what a newcomer is likely to stay for."""

@@ -1,7 +1,8 @@
-"""The two threads that touch engines: one runs them, one loads them.
+"""The two threads that touch engines: one runs and unloads them, one loads them.
 
-A GPU's context is owned by exactly one thread, the runner; nothing else may call the back end's ``run``. Loading has
-a thread of its own so that a new engine does not stop the work of the old ones.
+Nothing but the runner may call the back end's ``run``. Loading has a thread of its own so that a new engine does not
+stop the work of the old ones. A GPU's context belongs to neither: the back end makes it the calling thread's own for as
+long as each call lasts.
 """
 
 import asyncio
@@ -11,8 +12,16 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from pamdi.core.errors import BadInput, PamdiError
-from pamdi.core.events import EngineFailed, EngineLoaded, EngineUnloaded, InferenceFailed, Inferred
-from pamdi.core.instructions import Infer, Load, Unload
+from pamdi.core.events import (
+    EngineFailed,
+    EngineLoaded,
+    EngineUnloaded,
+    InferenceFailed,
+    Inferred,
+    InferredTogether,
+    Outcome,
+)
+from pamdi.core.instructions import Infer, InferTogether, Load, Part, Unload
 from pamdi.core.segment import Segment
 from pamdi.daemon.arrays import nbytes
 from pamdi.daemon.host import memory_available_bytes
@@ -46,9 +55,17 @@ class EngineRoom:
         self._loader = ThreadPoolExecutor(1, "loader")
         self.busy_s = 0.0
         self.runs = 0
+        self._batched = 0
+
+    def counters(self) -> Dict[str, int]:
+        """Of the executor and its back end."""
+        return {"works_in_batches": self._batched, **self._backend.counters}
 
     def infer(self, instruction: Infer) -> None:
         self._runner.submit(self._infer, instruction, self._is_urgent(instruction.urgency))
+
+    def infer_together(self, instruction: InferTogether) -> None:
+        self._runner.submit(self._infer_together, instruction, self._is_urgent(instruction.urgency))
 
     def load(self, instruction: Load) -> None:
         self._loader.submit(self._load, instruction)
@@ -68,16 +85,27 @@ class EngineRoom:
         began = time.monotonic()
         try:
             outputs = self._backend.run(self._handles[instruction.segment], instruction.payload, urgent)
-        except BadInput as error:
-            self._say(InferenceFailed(instruction.key, error.detail))
-            return
         except Exception as error:  # a vendor's runtime may raise anything; the work goes elsewhere, with the reason
-            self._say(InferenceFailed(instruction.key, f"{type(error).__name__}: {error}"))
+            self._say(InferenceFailed(instruction.key, _reason(error)))
             return
         seconds = time.monotonic() - began
         self.busy_s += seconds
         self.runs += 1
         self._say(Inferred(instruction.key, outputs, nbytes(outputs), seconds))
+
+    def _infer_together(self, instruction: InferTogether, urgent: bool) -> None:
+        began = time.monotonic()
+        parts = instruction.parts
+        try:
+            handle = self._handles[instruction.segment]
+            made = self._backend.run_together(handle, [part.payload for part in parts], urgent)
+        except Exception as error:  # the contract says never; see _infer
+            made = [error] * len(parts)
+        seconds = time.monotonic() - began
+        self.busy_s += seconds
+        self.runs += 1
+        self._batched += len(parts)
+        self._say(InferredTogether(tuple(map(_outcome, parts, made)), seconds))
 
     def _load(self, instruction: Load) -> None:
         segment = instruction.segment
@@ -91,7 +119,7 @@ class EngineRoom:
         except Exception as error:  # see _infer
             self._say(EngineFailed(segment, f"{type(error).__name__}: {error}"))
         else:
-            self._say(EngineLoaded(segment))
+            self._say(EngineLoaded(segment, self._backend.batch_max(self._handles[segment])))
 
     def _check(self, instruction: Load) -> None:
         segment = instruction.segment
@@ -114,3 +142,13 @@ class EngineRoom:
         if handle is not None:
             self._backend.unload(handle)
         self._say(EngineUnloaded(segment))
+
+
+def _outcome(part: Part, made: Any) -> Outcome:
+    if isinstance(made, Exception):
+        return Outcome(part.key, detail=_reason(made))
+    return Outcome(part.key, made, nbytes(made))
+
+
+def _reason(error: Exception) -> str:
+    return error.detail if isinstance(error, BadInput) else f"{type(error).__name__}: {error}"

@@ -68,7 +68,7 @@ class Service:
         self._journal = Journal(runtime, Path(config.state_dir), self._from_thread, log)
         self._kept = KeptAllocation(runtime, log)
         wanted = config.backend
-        backend: Backend = open_backend(wanted.name, wanted.threads, wanted.optimisation, device=wanted.device)
+        backend: Backend = open_backend(wanted.name, wanted.threads, wanted.optimisation, device=wanted.device, log=log)
         self._paced = PacedBackend(backend) if config.emulation.compute else None
         self._backend = self._paced or backend
         self._engines = EngineRoom(
@@ -306,6 +306,7 @@ class Service:
         return {
             ins.Send: self._send,
             ins.Infer: self._engines.infer,
+            ins.InferTogether: self._engines.infer_together,
             ins.Load: self._engines.load,
             ins.Unload: self._engines.unload,
             ins.JournalOpen: self._journal.put,

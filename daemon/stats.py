@@ -41,6 +41,7 @@ class Stats:
             "held_works": len(device.holdings),
             "executor_busy_s": round(engines.busy_s, 3),
             "executor_runs": engines.runs,
+            "executor": engines.counters(),
             "links": links.counters(),
             "memory_bytes": host.memory_bytes,
             "memory_available_bytes": host.memory_available_bytes,

@@ -1,10 +1,11 @@
-"""What every engine back end does: four methods. One contract test runs against all of them.
+"""What every engine back end does. One contract test runs against all of them.
 
-A back end is owned by one thread: whoever makes it calls it. Handles are its own; a handle is good until unloaded.
+One thread runs and unloads; another may load at the same time. Handles are the back end's own; a handle is good until
+unloaded.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Mapping, Protocol, Tuple
+from typing import Any, Dict, List, Mapping, Protocol, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -13,10 +14,15 @@ from pamdi.core.segment import Segment
 from pamdi.engines.manifest import Manifest, TensorInfo
 
 Arrays = Dict[str, "np.ndarray"]
+Outcome = Union[Arrays, Exception]
 
 
 class Backend(Protocol):
     """Runs segments of models that lie in folders with a ``model.json``."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """For the device's statistics; nothing depends on them."""
 
     def load(self, folder: Path, segment: Segment) -> Any:
         """Make ``segment`` ready and return its handle. Raises EngineError: what, where, how to mend."""
@@ -24,6 +30,15 @@ class Backend(Protocol):
     def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
         """The segment's outputs for these inputs. ``urgent``: before others, where the hardware can tell them apart.
         Raises BadInput when the inputs are not what the manifest says."""
+
+    def batch_max(self, handle: Any) -> int:
+        """How many single inputs its engine was built to take at once: 1 where it says nothing."""
+
+    def run_together(
+        self, handle: Any, works: Sequence[Mapping[str, "np.ndarray"]], urgent: bool = False
+    ) -> List[Outcome]:
+        """Each work's outputs, or why it has none, in order; as one batch where the engine takes it. Raises nothing:
+        a work's failure is its own."""
 
     def unload(self, handle: Any) -> None:
         """Give back everything that ``load`` took."""
@@ -54,3 +69,16 @@ def check_tensors(tensors: Mapping[str, "np.ndarray"], expected: Tuple[TensorInf
 
 def entering(manifest: Manifest, segment: Segment) -> Tuple[TensorInfo, ...]:
     return manifest.boundaries[segment.first]
+
+
+def one_by_one(
+    backend: Backend, handle: Any, works: Sequence[Mapping[str, "np.ndarray"]], urgent: bool
+) -> List[Outcome]:
+    """``run_together`` of a back end that gains nothing by batches."""
+    outcomes: List[Outcome] = []
+    for work in works:
+        try:
+            outcomes.append(backend.run(handle, work, urgent))
+        except Exception as error:  # a vendor's runtime may raise anything
+            outcomes.append(error)
+    return outcomes

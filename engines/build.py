@@ -24,12 +24,13 @@ from pamdi.core.errors import EngineError
 from pamdi.engines.device_types import DeviceType, device_type
 from pamdi.engines.half_store import read_about
 from pamdi.engines.here import Here
+from pamdi.engines.int8 import read_examples
 from pamdi.engines.manifest import EngineInfo, Manifest, SegmentInfo, checked_file, read_manifest, sha256_of
 from pamdi.engines.store import Store
 from pamdi.engines.tensorrt_builder import BACKENDS
 from pamdi.engines.tensorrt_versions import TABLE, cannot, version_row
 
-PRECISIONS = ("fp16", "fp32")
+PRECISIONS = ("fp16", "fp32", "int8")
 BATCHES = (1, 4, 8)
 WORKSPACE_SHARE = 0.25  # of the board's memory, which its CPU and the rest of the build need too
 LOCK = ".building.lock"
@@ -37,13 +38,15 @@ UNFINISHED = ".building-"
 
 
 class Wanted(NamedTuple):
-    """``workspace_bytes``: None for a quarter of the smallest board's memory, or of this machine's if that is less."""
+    """``workspace_bytes``: None for a quarter of the smallest board's memory, or of this machine's if that is less.
+    ``inputs``: what INT8 is calibrated on, an .npz file; nothing else is ever made INT8."""
 
     device: str
     backend: str = "tensorrt"
     precision: str = "fp16"
     batches: Tuple[int, int, int] = BATCHES
     workspace_bytes: Optional[int] = None
+    inputs: Optional[Path] = None
 
 
 class Step(NamedTuple):
@@ -87,6 +90,7 @@ def build(folder: Path, wanted: Wanted, here: Here, progress: Callable[[Step], N
                 store, manifest, engine, folder / f"{UNFINISHED}{engine.first:04d}-{engine.stop:04d}.plan"
             )
             progress(Step(number + 1, len(todo), info, "", pace.left_s(number + 1), engine))
+    store.sweep()
     return Outcome(manifest, tuple(built), len(manifest.segments) - len(todo))
 
 
@@ -95,10 +99,14 @@ def _possible(folder: Path, manifest: Manifest, wanted: Wanted, here: Here) -> D
     device = device_type(wanted.device)
     if wanted.backend not in BACKENDS:
         raise EngineError(f"backend {wanted.backend!r} builds nothing: one of {', '.join(BACKENDS)}")
-    if wanted.precision not in PRECISIONS or (wanted.precision == "fp32" and read_about(folder)):
+    if wanted.precision not in PRECISIONS or (wanted.precision != "fp16" and read_about(folder, manifest)):
         raise EngineError(
-            f"{folder}: precision {wanted.precision} is not possible: fp16 or fp32, fp16 for a halved folder"
+            f"{folder}: precision {wanted.precision} is not possible: {', '.join(PRECISIONS)}, fp16 for a halved folder"
         )
+    if (wanted.precision == "int8") != (wanted.inputs is not None):
+        raise EngineError("int8 and inputs go together: --precision int8 --inputs FILE.npz, which decide what it loses")
+    if wanted.inputs is not None:
+        read_examples(wanted.inputs, manifest)
     small, usual, large = wanted.batches
     if not 1 <= small <= usual <= large:
         raise EngineError(f"batches {small},{usual},{large}: give SMALLEST,USUAL,LARGEST in order, from 1")
@@ -131,9 +139,15 @@ def _mark(wanted: Wanted, device: DeviceType, here: Here, tensorrt: str) -> Dict
     """What an engine built now would say of itself, but for its segment. The first seven decide; see _is_built."""
     return {
         "device_type": device.name, "backend": wanted.backend, "precision": wanted.precision, "tensorrt": tensorrt,
-        "compute_capability": device.compute_capability, "batches": wanted.batches, "flags": ("detailed",),
+        "compute_capability": device.compute_capability, "batches": wanted.batches, "flags": _flags(wanted),
         "cuda": here.cuda, "l4t": here.l4t, "power_mode": here.power_mode,
     }  # fmt: skip
+
+
+def _flags(wanted: Wanted) -> Tuple[str, ...]:
+    if wanted.inputs is None:
+        return ("detailed",)
+    return ("detailed", f"int8 by entropy on {sha256_of(wanted.inputs)[:12]}")
 
 
 DECIDE = ("device_type", "backend", "precision", "tensorrt", "compute_capability", "batches", "flags")
@@ -156,7 +170,7 @@ def _job(folder: Path, info: SegmentInfo, wanted: Wanted, device: DeviceType, he
     workspace = wanted.workspace_bytes or int(min(smallest, default=4 << 30) * WORKSPACE_SHARE)
     return {
         "first": info.first, "stop": info.stop, "precision": wanted.precision, "batches": wanted.batches,
-        "workspace_bytes": workspace, "fp16": wanted.precision == "fp16", "target": device.compute_capability,
+        "workspace_bytes": workspace, "inputs": str(wanted.inputs or ""), "target": device.compute_capability,
         "out": str(_unfinished(folder, info)),
         "timing_cache": str(folder / ".timing" / f"{device.name}-{wanted.backend}.cache"),
     }  # fmt: skip

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from pamdi.core.errors import PamdiError
+from pamdi.core.errors import EngineError, PamdiError
 from pamdi.engines.backend import Arrays
 from pamdi.engines.manifest import Manifest, SegmentInfo, checked_segment, read_manifest
 from pamdi.engines.tensorrt_builder import Bindings, Built, Settings, build_plan, open_bindings
@@ -41,13 +41,14 @@ def _tell(**event: Any) -> None:
 class _Chain:
     """The float32 chain's tensors by boundary, made from the front as far as they are asked for."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, inputs: Optional[Arrays] = None) -> None:
+        """``inputs``: random ones without."""
         from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
         from pamdi.engines.verify import random_inputs
 
         self._folder, self._manifest = folder, manifest
         self.backend = OnnxRuntimeBackend(1, "all")
-        self._known: Dict[int, Arrays] = {0: random_inputs(manifest, PROBE_BATCH)}
+        self._known: Dict[int, Arrays] = {0: inputs or random_inputs(manifest, PROBE_BATCH)}
 
     def entering(self, boundary: int) -> Optional[Arrays]:
         """The tensors there, or None where no run of segments leads there."""
@@ -72,19 +73,25 @@ class Worker:
 
         self._bindings, self._folder = bindings, folder
         self._manifest = read_manifest(folder)
-        about = read_about(folder)
+        about = read_about(folder, self._manifest)
         self._halved = {(half.first, half.stop): half for half in about.segments} if about else None
         self._chain: Optional[_Chain] = None
 
-    def build(self, first: int, stop: int, precision: str, out: Path, settings: Settings) -> Dict[str, Any]:
+    def build(
+        self, first: int, stop: int, precision: str, out: Path, settings: Settings, inputs: str = ""
+    ) -> Dict[str, Any]:
         """Build units ``first`` to ``stop - 1`` into ``out``. Returns what the manifest should say of it."""
         info = self._manifest.segment(first, stop)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as staging:
-            graph, kept, error = self._graph(info, precision, Path(staging))
+            if precision == "int8":
+                graph, kept, error = self._quantise(info, Path(inputs), Path(staging))
+            else:
+                graph, kept, error = self._graph(info, precision, Path(staging))
             built = build_plan(self._bindings, graph, settings, self._go_on)
         self._write(out, built)
+        said = "onnxruntime on the CPU" + (", on inputs that did not calibrate it" if precision == "int8" else "")
         return {
-            "kept": kept, "max_abs_error": error, "error_from": "" if error is None else "onnxruntime on the CPU",
+            "kept": kept, "max_abs_error": error, "error_from": "" if error is None else said,
             "layers": built.layers, "layer_types": built.layer_types,
         }  # fmt: skip
 
@@ -115,6 +122,24 @@ class Worker:
         measured, _ = measure(self._chain.backend, self._folder, self._manifest, info, path, inputs)
         return path, half.kept, measured.max_abs_error
 
+    def _quantise(
+        self, info: SegmentInfo, inputs: Path, staging: Path
+    ) -> Tuple[Path, Tuple[str, ...], Optional[float]]:
+        """In INT8, by what enters the segment when every second of the inputs is run; the others judge."""
+        from pamdi.engines.half_store import measure
+        from pamdi.engines.int8 import read_examples, to_int8
+
+        source = checked_segment(self._folder, self._manifest, info)
+        self._chain = self._chain or _Chain(self._folder, self._manifest, read_examples(inputs, self._manifest))
+        entering = self._chain.entering(info.first)
+        if entering is None:
+            raise EngineError(f"segment {info.first}:{info.stop}: no segments lead there, so it cannot be calibrated")
+        path = staging / info.onnx
+        to_int8(source, path, {name: array[0::2] for name, array in entering.items()})
+        judging = {name: array[1::2] for name, array in entering.items()}
+        measured, _ = measure(self._chain.backend, self._folder, self._manifest, info, path, judging)
+        return path, ("all but convolutions and matrix products",), measured.max_abs_error
+
     def _go_on(self, phase: str) -> bool:
         _tell(phase=phase)
         return True
@@ -139,9 +164,18 @@ def main() -> int:
     for line in sys.stdin:
         job = json.loads(line)
         cache = Path(job["timing_cache"]) if job["timing_cache"] else None
-        settings = Settings(tuple(job["batches"]), job["workspace_bytes"], job["fp16"], job["target"], cache)
+        precision = job["precision"]
+        settings = Settings(
+            tuple(job["batches"]),
+            job["workspace_bytes"],
+            precision == "fp16",
+            job["target"],
+            cache,
+            precision == "int8",
+        )
         try:
-            done = worker.build(job["first"], job["stop"], job["precision"], Path(job["out"]), settings)
+            out = Path(job["out"])
+            done = worker.build(job["first"], job["stop"], precision, out, settings, job["inputs"])
         except (PamdiError, MemoryError, OSError) as error:
             _tell(error=str(error) or type(error).__name__)
         else:

@@ -1,12 +1,18 @@
-"""What a back end needs of CUDA, behind one small interface: memory, streams, events, copies.
+"""What a back end needs of CUDA, behind one small interface: a context, memory, streams, events, copies, graphs.
 
-Two implementations: pycuda (Jetsons have it) and cuda-bindings (no compiler needed, stream priorities). Addresses,
-streams and events are plain integers, as TensorRT takes them. Everything taken is counted, so that what is not given
-back can be seen; ``close`` refuses nothing and gives back what is left.
+Two implementations: pycuda (Jetsons have it) and cuda-bindings (no compiler needed; stream priorities and graphs).
+Addresses, streams, events and graphs are plain integers, as TensorRT takes them. Everything taken is counted, so that
+what is not given back can be seen.
+
+The context is the GPU's primary one, which TensorRT uses too. A thread has it only while it is inside ``current()``:
+the driver refuses nearly every call of a thread without a context, and a daemon has two threads that call, one that
+runs engines and one that loads them.
 """
 
 import importlib.util
-from typing import Any, NamedTuple, Protocol
+import threading
+from collections import Counter
+from typing import Any, ContextManager, NamedTuple, Optional, Protocol
 
 from pamdi.core.errors import EngineError
 
@@ -18,11 +24,50 @@ class Pinned(NamedTuple):
     key: Any
 
 
-class DeviceMemory(Protocol):
-    """Owned by one thread. Sizes in bytes. Every method but ``close`` raises EngineError for what CUDA refuses."""
+class Taken:
+    """What is taken and not given back: ``bytes`` (device and pinned memory), ``streams``, ``events``, ``graphs``.
+    Two threads count at once."""
 
-    taken_bytes: int
-    """Device and pinned memory taken and not given back."""
+    def __init__(self) -> None:
+        self._counts: "Counter[str]" = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, what: str, count: int = 1) -> None:
+        with self._lock:
+            self._counts[what] += count
+
+    def all(self) -> "dict[str, int]":
+        """Only what is not zero."""
+        with self._lock:
+            return {what: count for what, count in self._counts.items() if count}
+
+
+class Graphs(Protocol):
+    """CUDA graphs: what was put into a stream once, put there again in one call."""
+
+    def begin(self, stream: int) -> None:
+        """From now on what this thread puts into the stream is recorded, not done."""
+
+    def end(self, stream: int) -> int:
+        """Stop recording: the graph, ready to launch. Raises EngineError when what was put there cannot be recorded;
+        the stream is then as it was before ``begin``."""
+
+    def launch(self, graph: int, stream: int) -> None:
+        """Put the whole graph into the stream."""
+
+    def give_back(self, graph: int) -> None:
+        """Free it."""
+
+
+class DeviceMemory(Protocol):
+    """Sizes in bytes. Every method raises EngineError for what CUDA refuses, and wants the context to be current."""
+
+    taken: Taken
+    graphs: Optional[Graphs]
+    """None where the implementation has none."""
+
+    def current(self) -> ContextManager[None]:
+        """The context is this thread's, inside. May be nested."""
 
     def take(self, nbytes: int) -> int:
         """The address of ``nbytes`` of device memory."""
@@ -39,14 +84,29 @@ class DeviceMemory(Protocol):
     def stream(self, urgent: bool) -> int:
         """A stream's handle; an urgent one goes first on the GPU where the implementation can say so."""
 
+    def give_back_stream(self, stream: int) -> None:
+        """Free what ``stream`` gave."""
+
+    def event(self) -> int:
+        """A mark that can be put into streams."""
+
+    def give_back_event(self, event: int) -> None:
+        """Free what ``event`` gave."""
+
+    def mark(self, event: int, stream: int) -> None:
+        """The event happens when all that was put into the stream before is done."""
+
+    def hold(self, stream: int, event: int) -> None:
+        """What is put into the stream from now on waits for the event; the host does not."""
+
+    def wait_for(self, event: int) -> None:
+        """The host waits for the event."""
+
     def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int) -> None:
         """Copy, in the stream's order."""
 
     def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int) -> None:
         """Copy, in the stream's order."""
-
-    def within_device(self, target: int, source: int, nbytes: int, stream: int) -> None:
-        """Copy, in the stream's order, without the host."""
 
     def wait(self, stream: int) -> None:
         """Until all that was put into the stream is done."""
@@ -55,7 +115,7 @@ class DeviceMemory(Protocol):
         """Such as 8.7."""
 
     def describe(self) -> str:
-        """Name, version, and whether it has stream priorities."""
+        """Name, version, and whether it has stream priorities and graphs."""
 
 
 def open_device_memory() -> DeviceMemory:

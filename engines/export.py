@@ -200,6 +200,24 @@ def _check_pairs(pairs: Pairs, count: int) -> None:
     for first, stop in pairs:
         if not 0 <= first < stop <= count:
             raise EngineError(f"segment {first}:{stop} is not within 0:{count}")
+    useless = [pair for pair in pairs if pair not in _in_chains(pairs, count)]
+    if useless:
+        said, lost = (",".join(f"{first}:{stop}" for first, stop in some) for some in (pairs, useless))
+        raise EngineError(
+            f"segments {said}: no way from unit 0 to {count} goes through {lost}: let each begin where another ends"
+        )
+
+
+def _in_chains(pairs: Pairs, count: int) -> Set[Tuple[int, int]]:
+    """Those that some chain of them, from unit 0 to ``count``, goes through."""
+    reached, leading = {0}, {count}
+    for first, stop in sorted(pairs):
+        if first in reached:
+            reached.add(stop)
+    for first, stop in sorted(pairs, reverse=True):
+        if stop in leading:
+            leading.add(first)
+    return {(first, stop) for first, stop in pairs if first in reached and stop in leading}
 
 
 def _unit_info(unit: Unit) -> UnitInfo:

@@ -2,7 +2,8 @@
 
 The new folder is a model of its own: all devices that share work on it must agree on what crosses its boundaries. The
 model's own inputs and outputs stay float32 unless asked otherwise, so that clients need not change. What was kept in
-FP32, and how far each halved segment is from the original on the same inputs, lies beside in ``half.json``.
+FP32, and how far each halved segment is from the original on the same inputs, lies beside in ``half.json``, whose
+digest is in the manifest, under its seal and its signatures.
 """
 
 import tempfile
@@ -17,18 +18,18 @@ from pamdi.core.segment import Segment
 from pamdi.engines.backend import Arrays
 from pamdi.engines.half import Half, to_half
 from pamdi.engines.manifest import (
+    HALF,
     Manifest,
     SegmentInfo,
     TensorInfo,
+    checked_file,
     checked_segment,
     read_manifest,
     sha256_of,
-    write_durably,
 )
 from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
 from pamdi.engines.store import Store
 
-ABOUT = "half.json"
 PROBE_BATCH = 2
 
 
@@ -70,22 +71,27 @@ def halve_folder(
     with store.adding(), tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as staging:
         infos, about = _write_segments(folder, Path(staging), manifest, ends, progress)
         names = {info.onnx: store.add(_blocks(Path(staging) / info.onnx))[0] for info in infos}
+        document = msgspec.json.format(msgspec.json.encode(AboutHalf(manifest.source_sha256, tuple(about))))
+        names[HALF] = store.add([document])[0]
         halved = Manifest(
-            name, manifest.source_sha256, boundaries[0], _units(manifest, boundaries), tuple(infos), (), boundaries
-        )
-        document = AboutHalf(manifest.source_sha256, tuple(about))
-        write_durably(out / ABOUT, msgspec.json.format(msgspec.json.encode(document)))
+            name, manifest.source_sha256, boundaries[0], _units(manifest, boundaries), tuple(infos), (), boundaries,
+            half=names[HALF],
+        )  # fmt: skip
         return store.publish(lambda before: (halved, names))
 
 
-def read_about(folder: Path) -> "AboutHalf | None":
-    """What ``half.json`` says, or None where there is none: the folder is float32. Raises EngineError."""
-    try:
-        return msgspec.json.decode((folder / ABOUT).read_bytes(), type=AboutHalf)
-    except FileNotFoundError:
+def read_about(folder: Path, manifest: Manifest) -> "AboutHalf | None":
+    """What ``half.json`` says, or None where the model is not the FP16 form of another. Raises EngineError for one that
+    is not what the manifest says, or that the manifest does not know."""
+    path = folder / HALF
+    if not manifest.half:
+        if path.exists():
+            raise EngineError(f"{path}: not named by the manifest beside it: halve the model again")
         return None
+    try:
+        return msgspec.json.decode(checked_file(folder, HALF, manifest.half).read_bytes(), type=AboutHalf)
     except (OSError, ValueError) as error:
-        raise EngineError(f"{folder / ABOUT}: cannot be read ({error}): halve the model again") from error
+        raise EngineError(f"{path}: cannot be read ({error}): halve the model again") from error
 
 
 def load_segment(folder: Path, manifest: Manifest, info: SegmentInfo) -> Any:
@@ -104,9 +110,10 @@ def measure(
     session = backend.session(half)
     wanted = {value.name: np.float16 if value.type == "tensor(float16)" else None for value in session.get_inputs()}
     feed = {name: inputs[name] if kind is None else inputs[name].astype(kind) for name, kind in wanted.items()}
-    halves = session.run(list(outputs), feed)
+    made = [value.name for value in session.get_outputs()]  # what goes around the segment is not among them
+    halves = session.run(made, feed)
     gaps, sizes = [0.0], [0.0]
-    for full, narrow in zip(outputs.values(), halves):
+    for full, narrow in zip([outputs[name] for name in made], halves):
         with np.errstate(invalid="ignore"):
             gap = np.abs(full.astype(np.float64) - narrow.astype(np.float64))
         gaps.append(float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0)))

@@ -20,6 +20,7 @@ from pamdi.core.tensors import DTYPE_BYTES
 from pamdi.engines.seal import check_seal, check_trust, sealed
 
 FILE = "model.json"
+HALF = "half.json"  # see half_store
 OBJECTS = "objects"
 
 
@@ -99,7 +100,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
 
 class Manifest(msgspec.Struct, frozen=True):
     """``boundaries[u]`` are the tensors that enter unit u; the last entry is the model's output. ``digest`` is the
-    document's own, ``signatures`` say who vouches for it: see ``seal``."""
+    document's own, ``signatures`` say who vouches for it: see ``seal``. ``half``: the sha256 of ``half.json`` where the
+    model is the FP16 form of another."""
 
     model: str
     source_sha256: str
@@ -111,6 +113,7 @@ class Manifest(msgspec.Struct, frozen=True):
     weights: Tuple[WeightInfo, ...] = ()
     signatures: Tuple[Dict[str, str], ...] = ()
     digest: str = ""
+    half: str = ""
 
     @property
     def bytes(self) -> Tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
-from pamdi.engines.backend import Arrays, check_tensors
+from pamdi.engines.backend import Arrays, Outcome, check_tensors, one_by_one
 from pamdi.engines.manifest import TensorInfo, checked_segment, read_manifest
 
 OPTIMISATION = ("off", "all")
@@ -45,6 +45,10 @@ class OnnxRuntimeBackend:
         self._threads, self._optimisation = threads, optimisation
         self._providers = _providers(device, onnxruntime.get_available_providers())
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {}
+
     def load(self, folder: Path, segment: Segment) -> Session:
         manifest = read_manifest(folder)
         info = manifest.segment(segment.first, segment.stop)
@@ -74,6 +78,14 @@ class OnnxRuntimeBackend:
         made = handle.session.run(list(handle.makes), {name: tensors[name] for name in handle.takes})
         known = {**tensors, **dict(zip(handle.makes, made))}
         return {name: known[name] for name in handle.outputs}
+
+    def batch_max(self, handle: Session) -> int:
+        return 1
+
+    def run_together(
+        self, handle: Session, works: Sequence[Mapping[str, "np.ndarray"]], urgent: bool = False
+    ) -> List[Outcome]:
+        return one_by_one(self, handle, works, urgent)
 
     def unload(self, handle: Session) -> None:
         """The session goes with its last reference, which is the caller's."""

@@ -6,12 +6,12 @@ half-millisecond is waited in short sleeps, because a sleep may overshoot.
 
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import numpy as np
 
 from pamdi.core.segment import Segment
-from pamdi.engines.backend import Arrays, Backend
+from pamdi.engines.backend import Arrays, Backend, Outcome, one_by_one
 
 
 class PacedBackend:
@@ -22,6 +22,10 @@ class PacedBackend:
     ) -> None:
         self._inner, self._clock, self._sleep = inner, clock, sleep
         self.seconds: Dict[Segment, float] = {}
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self._inner.counters
 
     def load(self, folder: Path, segment: Segment) -> Any:
         return (self._inner.load(folder, segment), segment)
@@ -35,6 +39,14 @@ class PacedBackend:
             if left <= 0:
                 return outputs
             self._sleep(left - 0.0003 if left > 0.0005 else 0.00005)
+
+    def batch_max(self, handle: Any) -> int:
+        return 1
+
+    def run_together(
+        self, handle: Any, works: Sequence[Mapping[str, "np.ndarray"]], urgent: bool = False
+    ) -> List[Outcome]:
+        return one_by_one(self, handle, works, urgent)
 
     def unload(self, handle: Any) -> None:
         self._inner.unload(handle[0])

@@ -20,7 +20,7 @@ import msgspec
 
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
-from pamdi.engines.manifest import FILE, Manifest, manifest_of, read_manifest, sha256_of, write_durably
+from pamdi.engines.manifest import FILE, HALF, Manifest, manifest_of, read_manifest, sha256_of, write_durably
 from pamdi.engines.store import PART, PULLED, Store, file_with, is_whole
 
 MANIFEST_BYTES_MAX = 64 * 2**20
@@ -46,10 +46,11 @@ def pull_segment(
     origin: Origin, root: Path, segment: Segment, digest: str, backend: str, device_type: str,
     log: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Make ``segment`` present under ``root``: its ONNX file ``digest`` with the weights that it reads, and for the
-    back end ``tensorrt`` the engines of this device type. Fetches nothing that is here. Raises EngineError."""
+    """Make ``segment`` present under ``root``: its ONNX file ``digest`` with the weights that it reads, or for the back
+    end ``tensorrt`` the engines of this device type; and ``half.json`` with either. Fetches nothing that is here.
+    Raises EngineError."""
     folder = root / segment.model
-    manifest, data = _manifest(origin, folder, segment, digest)
+    manifest, data = _manifest(origin, folder, segment, digest, (backend, device_type))
     elsewhere = sum(Store(other.parent).used_bytes() for other in root.glob(f"*/{FILE}") if other.parent != folder)
     store = Store(folder, max(0, origin.store_bytes_max - elsewhere))
     needed = _needed(manifest, segment, backend, device_type)
@@ -155,12 +156,33 @@ def _open(origin: Origin, url: str, headers: Dict[str, str]) -> Any:
         raise EngineError(f"{url}: {error.code} {error.reason}: export or build it there") from error
 
 
-def _manifest(origin: Origin, folder: Path, segment: Segment, digest: str) -> Tuple[Manifest, Optional[bytes]]:
-    """The manifest that knows ``segment`` as ``digest``: the one here, else the server's with its bytes."""
+def _manifest(
+    origin: Origin, folder: Path, segment: Segment, digest: str, kind: Tuple[str, str]
+) -> Tuple[Manifest, Optional[bytes]]:
+    """The manifest that knows ``segment`` as ``digest``: the one here, else the server's with its bytes; the server's
+    too where the one here has no engine of this ``kind`` (back end, device type) for it, and the server's has."""
+    here: Optional[Manifest] = None
     with contextlib.suppress(EngineError):
         here = read_manifest(folder, origin.trusted_keys)
-        if here.segment(segment.first, segment.stop).sha256 == digest or not digest:
+        if here.segment(segment.first, segment.stop).sha256 != digest and digest:
+            here = None
+        elif _has_engine(here, segment, *kind):
             return here, None
+    try:
+        manifest, data = _served(origin, segment, digest)
+    except EngineError:
+        if here is None:
+            raise
+        return here, None  # what is here is good, as far as it goes
+    return (here, None) if here is not None and not _has_engine(manifest, segment, *kind) else (manifest, data)
+
+
+def _has_engine(manifest: Manifest, segment: Segment, backend: str, device_type: str) -> bool:
+    """Whether there is something to load; back ends that run the ONNX file need no more than that."""
+    return bool(set(_needed(manifest, segment, backend, device_type)) - {manifest.half})
+
+
+def _served(origin: Origin, segment: Segment, digest: str) -> Tuple[Manifest, bytes]:
     url = f"{origin.url.rstrip('/')}/model/{segment.model}/{FILE}"
     data = _small(origin, url)
     manifest = manifest_of(data, url, origin.trusted_keys)
@@ -191,13 +213,13 @@ def _small(origin: Origin, url: str) -> bytes:
 def _needed(manifest: Manifest, segment: Segment, backend: str, device_type: str) -> Dict[str, Optional[str]]:
     """{digest: file name, None for a weight} of what the back end loads for ``segment``."""
     info = manifest.segment(segment.first, segment.stop)
+    needed: Dict[str, Optional[str]] = {manifest.half: HALF} if manifest.half else {}
     if backend == "tensorrt":
-        return {
-            engine.sha256: engine.file
-            for engine in manifest.engines
-            if (engine.first, engine.stop, engine.device_type) == (segment.first, segment.stop, device_type)
-        }
-    needed: Dict[str, Optional[str]] = {manifest.weights[number].sha256: None for number in info.weights}
+        for engine in manifest.engines:
+            if (engine.first, engine.stop, engine.device_type) == (segment.first, segment.stop, device_type):
+                needed[engine.sha256] = engine.file
+        return needed
+    needed.update({manifest.weights[number].sha256: None for number in info.weights})
     return {**needed, info.sha256: info.onnx}
 
 

@@ -4,23 +4,25 @@
     DIR/0000-0001.onnx, ...   names for objects: hard links, so that an object takes its place once
     DIR/objects/<sha256>      the objects: immutable, each under the digest of its content
 
-A writer adds objects (each written under a hidden name, flushed, then renamed), and at the end publishes: under a
-lock, names are linked and the manifest replaced, last. Whoever is killed on the way leaves objects that nobody names,
-which the next publication sweeps away; a full disk leaves the store as it was. Two writers add side by side, since an
-object with the same name is the same object, and publish one after the other: the second one's manifest stands, whole.
-A sweep waits for no one: while another writer is adding, it is left to that writer.
+A writer adds objects (each written under a hidden name, flushed, then renamed), and at the end publishes: under a lock,
+names are linked and the manifest replaced, last. Whoever is killed on the way leaves objects that nobody names, and
+files half written under hidden names, which the next sweep removes; a full disk leaves the store as it was. Two writers
+add side by side, since an object with the same name is the same object, and publish one after the other: the second
+one's manifest stands, whole. A sweep waits for no one: while another writer is adding, it is left to that writer.
 """
 
 import contextlib
 import fcntl
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, Optional, Set, Tuple, Union
 
 from pamdi.core.errors import EngineError
 from pamdi.engines.manifest import (
     FILE,
+    HALF,
     OBJECTS,
     Manifest,
     manifest_of,
@@ -132,6 +134,9 @@ class Store:
             gone = [entry for entry in os.scandir(self.objects) if entry.name.partition(PART)[0] not in keep]
             for entry in gone if manifest is not None else ():
                 os.unlink(entry.path)
+            for path in self.folder.glob(".*-*"):
+                if _left_by_the_dead(path):
+                    path.unlink()
             return len(gone)
 
     @contextlib.contextmanager
@@ -171,12 +176,15 @@ def named_by(manifest: Manifest) -> Dict[str, str]:
     files = {info.sha256: info.onnx for info in manifest.segments}
     files.update({info.sha256: info.file for info in manifest.engines})
     files.update({info.sha256: f"{OBJECTS}/{info.sha256}" for info in manifest.weights})
+    if manifest.half:
+        files[manifest.half] = HALF
     return files
 
 
 def _names(manifest: Manifest) -> Set[str]:
     """Files beside the manifest. Two may be the same object."""
-    return {info.onnx for info in manifest.segments} | {info.file for info in manifest.engines}
+    files = {info.onnx for info in manifest.segments} | {info.file for info in manifest.engines}
+    return files | {HALF} if manifest.half else files
 
 
 def file_with(folder: Path, manifest: Manifest, sha256: str) -> Optional[Path]:
@@ -190,6 +198,20 @@ def file_with(folder: Path, manifest: Manifest, sha256: str) -> Optional[Path]:
 
 def is_whole(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
+
+
+def _left_by_the_dead(path: Path) -> bool:
+    """Whether ``path`` is a hidden file of a writer that is gone: ``.NAME-PID``."""
+    found = re.match(r"\..+-(\d+)$", path.name)
+    if found is None or not path.is_file():
+        return False
+    try:
+        os.kill(int(found.group(1)), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
 
 
 def _is_object(name: str) -> bool:

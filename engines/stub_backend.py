@@ -3,12 +3,12 @@ everything around inference, and for machines without any runtime."""
 
 import time
 from pathlib import Path
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from pamdi.core.segment import Segment
-from pamdi.engines.backend import Arrays, check_tensors
+from pamdi.engines.backend import Arrays, Outcome, check_tensors, one_by_one
 from pamdi.engines.manifest import TensorInfo, read_manifest
 
 
@@ -24,6 +24,10 @@ class StubBackend:
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
 
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {}
+
     def load(self, folder: Path, segment: Segment) -> Loaded:
         manifest = read_manifest(folder)
         manifest.segment(segment.first, segment.stop)
@@ -38,6 +42,14 @@ class StubBackend:
             tensor.name: np.zeros([size if isinstance(size, int) else batch for size in tensor.shape], tensor.dtype)
             for tensor in handle.outputs
         }
+
+    def batch_max(self, handle: Loaded) -> int:
+        return 1
+
+    def run_together(
+        self, handle: Loaded, works: Sequence[Mapping[str, "np.ndarray"]], urgent: bool = False
+    ) -> List[Outcome]:
+        return one_by_one(self, handle, works, urgent)
 
     def unload(self, handle: Loaded) -> None:
         """Nothing was taken."""

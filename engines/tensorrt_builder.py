@@ -18,13 +18,14 @@ ERRORS_KEPT = 8
 
 class Settings(NamedTuple):
     """``batches``: smallest, usual, largest. ``target``: the compute capability to build for, where the version takes
-    one. ``fp16``: on versions without strongly typed networks."""
+    one. ``fp16``, ``int8``: flags on versions without strongly typed networks; elsewhere the graph says it."""
 
     batches: Tuple[int, int, int]
     workspace_bytes: int
     fp16: bool
     target: str = ""
     timing_cache: Optional[Path] = None
+    int8: bool = False
 
 
 class Built(NamedTuple):
@@ -141,6 +142,8 @@ def _configure(trt: Any, row: Version, config: Any, settings: Settings) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if settings.fp16 and not row.strongly_typed:
         config.set_flag(getattr(trt.BuilderFlag, "FP16"))  # noqa: B009  absent in 11
+    if settings.int8 and not row.strongly_typed:
+        config.set_flag(getattr(trt.BuilderFlag, "INT8"))  # noqa: B009  absent in 11
     if row.targets and settings.target:
         config.num_compute_capabilities = 1
         config.set_compute_capability(_capability(trt, settings.target), 0)

@@ -17,7 +17,8 @@ class Version(NamedTuple):
     ``named_tensors``: execute_async_v3 and tensor names. ``strongly_typed``: the graph's types decide; without it
     ``fp16_flag`` lets the builder choose FP16. ``explicit_batch``: the creation flag exists. ``memory_size``: the
     engine's attribute that says how much device memory a context takes. ``named_faults``: the parser names the operator
-    at fault. ``targets``: builds for a stated compute capability. ``timing_cache``: False where it does nothing.
+    at fault. ``user_managed``: contexts whose device memory is ours, so that several can share it. ``targets``: builds
+    for a stated compute capability. ``timing_cache``: False where it does nothing.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Version(NamedTuple):
     named_faults: bool = False
     targets: bool = False
     timing_cache: bool = True
+    user_managed: bool = False
 
 
 #        name    named  strong  fp16   explicit  progress int64
@@ -38,11 +40,22 @@ TABLE = (
     Version("8.2", False, False, True, True, False, False, "device_memory_size"),
     Version("8.5", True, False, True, True, False, False, "device_memory_size"),
     Version("8.6", True, False, True, True, False, False, "device_memory_size"),
-    Version("10.3", True, True, True, True, True, True, "device_memory_size_v2", True),
-    Version("10.13", True, True, True, True, True, True, "device_memory_size_v2", True),
-    Version("11.4", True, True, False, False, True, True, "device_memory_size_v2", True),
+    Version("10.3", True, True, True, True, True, True, "device_memory_size_v2", True, user_managed=True),
+    Version("10.13", True, True, True, True, True, True, "device_memory_size_v2", True, user_managed=True),
+    Version("11.4", True, True, False, False, True, True, "device_memory_size_v2", True, user_managed=True),
     Version(
-        "rtx-1.7", True, True, False, False, True, True, "device_memory_size_v2", True, targets=True, timing_cache=False
+        "rtx-1.7",
+        True,
+        True,
+        False,
+        False,
+        True,
+        True,
+        "device_memory_size_v2",
+        True,
+        targets=True,
+        timing_cache=False,
+        user_managed=True,
     ),
 )
 

@@ -3,6 +3,8 @@
 With graph optimisation off they are, bit for bit. With it on, the optimiser fuses across what is a cut elsewhere: the
 stated tolerance is ``TOLERANCE`` of the largest output value (float32 has 1.2e-7 per rounding, and a deep model rounds
 a thousand times).
+
+The FP16 form of a model is another function, near the uncut one: see ``fp16_tolerance``.
 """
 
 from pathlib import Path
@@ -18,6 +20,8 @@ from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend
 
 TOKENS = 64  # a vocabulary is larger
 TOLERANCE = 1e-4
+FP16_ROUNDING = 2.0**-11  # the unit roundoff of IEEE 754 binary16
+FP16_LAMBDA = 4.0
 
 
 class Difference(NamedTuple):
@@ -28,6 +32,15 @@ class Difference(NamedTuple):
     largest_relative: float
     identical: bool
     of_largest: float = 0.0
+
+
+class Verdict(NamedTuple):
+    """``runs``: by optimisation. ``good``: whether all is as it should be; ``sentence`` says by which tolerance."""
+
+    runs: Dict[str, Difference]
+    tolerance: float
+    good: bool
+    sentence: str
 
 
 def run_chain(backend: OnnxRuntimeBackend, folder: Path, pairs: Sequence[Tuple[int, int]], tensors: Arrays) -> Arrays:
@@ -56,6 +69,15 @@ def covering_chain(manifest: Manifest) -> List[Tuple[int, int]]:
     return chains[0]
 
 
+def fp16_tolerance(manifest: Manifest) -> float:
+    """How far FP16 may be from float32, as a share of the largest output: lambda sqrt(n) u, the probabilistic bound of
+    Higham and Mary (A New Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41(5), 2019) for n
+    roundings of unit roundoff u, which lambda = 4 exceeds with a probability under 1e-3. Taken as n are the model's
+    operators, each of which rounds its output once. It knows nothing of how the model itself enlarges errors."""
+    operators = sum(max(unit.operators, 1) for unit in manifest.units)
+    return FP16_LAMBDA * float(np.sqrt(operators)) * FP16_ROUNDING
+
+
 def random_inputs(manifest: Manifest, batch: int = 2) -> Arrays:
     """Normal noise of the model's input shapes, the same on every call; whole numbers are tokens, 0 to 63."""
     noise = np.random.default_rng(0)
@@ -69,9 +91,12 @@ def random_inputs(manifest: Manifest, batch: int = 2) -> Arrays:
 
 
 def run_uncut(backend: OnnxRuntimeBackend, path: Path, tensors: Arrays) -> Arrays:
+    """``tensors`` may be halved: the uncut model is float32."""
     session = backend.session(path)
     names: List[str] = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, tensors)))
+    wide = {value.name for value in session.get_inputs() if value.type == "tensor(float)"}
+    feed = {name: array.astype(np.float32) if name in wide else array for name, array in tensors.items()}
+    return dict(zip(names, session.run(names, feed)))
 
 
 def compare(chained: Arrays, uncut: Arrays) -> Difference:
@@ -89,6 +114,24 @@ def compare(chained: Arrays, uncut: Arrays) -> Difference:
         of_largest = max(of_largest, largest / max(float(size.max(initial=0.0)), 1e-12))
         relative = max(relative, float((gap / np.maximum(size, 1e-12)).max(initial=0.0)))
     return Difference(absolute, relative, identical, of_largest)
+
+
+def judge(manifest: Manifest, half: bool, outputs: Dict[str, Tuple[Arrays, Arrays]]) -> Verdict:
+    """``outputs[optimisation]``: of the chain and of the uncut model, with graph optimisation "off" and "all". The FP16
+    form is held against its own tolerance with both, the model itself against bits with it off."""
+    runs = {name: compare(*pair) for name, pair in outputs.items()}
+    if half:
+        share, tolerance = max(one.of_largest for one in runs.values()), fp16_tolerance(manifest)
+        good, what = share <= tolerance, "FP16 tolerance"
+        source = (
+            f" (4 sqrt(n) 2^-11 for {sum(max(u.operators, 1) for u in manifest.units)} operators: Higham, Mary 2019)"
+        )
+    else:
+        share, tolerance = runs["all"].of_largest, TOLERANCE
+        good, what, source = share <= tolerance, "tolerance with optimisation", ""
+    within = "within" if good else "BEYOND"
+    sentence = f"{within} the {what}: {share:.3g} of the largest output, at most {tolerance:.3g}{source}"
+    return Verdict(runs, tolerance, good and (half or runs["off"].identical), sentence)
 
 
 def _gaps(a: "np.ndarray", b: "np.ndarray") -> Tuple["np.ndarray", "np.ndarray"]:

@@ -91,7 +91,8 @@ class Documents:
         name, u = unit
         device, model = self._devices[id], self._models[name]
         seconds = model.seconds[device.type][u] + device.overhead_s
-        return Resident(name, u, u + 1, "", seconds, model.memory[u])
+        batches = model.by_batch(device.type, u, u + 1, device.overhead_s)
+        return Resident(name, u, u + 1, "", seconds, model.memory[u], batches)
 
 
 def neighbour(b: str, path: Path) -> Neighbour:

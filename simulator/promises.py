@@ -40,7 +40,11 @@ class Promises(Watcher):
     def __init__(self) -> None:
         self._grants: "Counter[Tuple[str, str, Key]]" = Counter()
         self._ends: Dict[WorkId, Any] = {}
-        self._seen: Dict[Type[Any], Callable[[Machine, Any], None]] = {ins.Send: self._sent, ins.Infer: self._infer}
+        self._seen: Dict[Type[Any], Callable[[Machine, Any], None]] = {
+            ins.Send: self._sent,
+            ins.Infer: self._infer,
+            ins.InferTogether: self._infer_together,
+        }
 
     def handled(self, machine: Machine, event: ev.AnyEvent, said: List[ins.AnyInstruction]) -> None:
         assert machine.device is not None
@@ -108,18 +112,24 @@ class Promises(Watcher):
             raise BrokenPromise("what is acknowledged is there", f"{machine.id} says taken of {_key(key)}, not held")
 
     def _infer(self, machine: Machine, i: ins.Infer) -> None:
+        _its_own(machine.id, i.key, i.payload)
+        self._urgent_first(machine, i.key, i.urgency)
+
+    def _infer_together(self, machine: Machine, i: ins.InferTogether) -> None:
+        for part in i.parts:
+            _its_own(machine.id, part.key, part.payload)
+        self._urgent_first(machine, i.parts[0].key, i.urgency)
+
+    def _urgent_first(self, machine: Machine, key: Key, urgency: float) -> None:
         device = machine.device
         assert device is not None
-        _its_own(machine.id, i.key, i.payload)
         placing = device.placing
         for held in placing.compute.queued():
             segment = device.slots.can_still_run(held.model, held.key.boundary)
             if segment is None or placing._outputs_full(held, segment):
                 continue
-            if placing.klass(held) > i.urgency and not device.context.policy.youngest_first:
-                raise BrokenPromise(
-                    "urgent first", f"{machine.id} starts {_key(i.key)} while {_key(held.key)} is queued"
-                )
+            if placing.klass(held) > urgency and not device.context.policy.youngest_first:
+                raise BrokenPromise("urgent first", f"{machine.id} starts {_key(key)} while {_key(held.key)} is queued")
 
     def _bounds(self, id: str, device: Device) -> None:
         limits, placing = device.context.limits, device.placing

@@ -190,6 +190,7 @@ class World:
         return {
             ins.Send: self._send,
             ins.Infer: self._infer,
+            ins.InferTogether: self._infer_together,
             ins.Load: self._load,
             ins.Unload: self._unload,
             ins.JournalOpen: self._keep,
@@ -266,6 +267,29 @@ class World:
         nbytes = self._bytes[i.segment.model][stop]
         self.feed(machine, ev.Inferred(i.key, Piece(nbytes, i.payload.work, stop), nbytes, seconds))
 
+    def _infer_together(self, machine: Machine, i: ins.InferTogether) -> None:
+        calibrated = self._by_batch(machine.id, i.segment)
+        seconds = next(s for batch, s in calibrated if batch >= len(i.parts)) * machine.slow
+        if self.settings.jitter:
+            seconds *= 1.0 + self.settings.jitter * machine.random.uniform(-1.0, 1.0)
+        machine.running, machine.started_at = i.parts[0].key, self.heap.now
+        self.heap.put(self.heap.now + seconds, self._inferred_together, (machine, machine.life, i, seconds))
+
+    def _inferred_together(self, argument: Tuple[Machine, int, ins.InferTogether, float]) -> None:
+        machine, life, i, seconds = argument
+        if machine.life != life:
+            return
+        machine.running = None
+        machine.busy_s += seconds
+        stop = i.segment.stop
+        nbytes = self._bytes[i.segment.model][stop]
+        outcomes = [ev.Outcome(part.key, Piece(nbytes, part.payload.work, stop), nbytes) for part in i.parts]
+        self.feed(machine, ev.InferredTogether(tuple(outcomes), seconds))
+
+    def _by_batch(self, id: str, segment: Segment) -> Tuple[Tuple[int, float], ...]:
+        device = self._types[id]
+        return self._models[segment.model].by_batch(device.type, segment.first, segment.stop, device.overhead_s)
+
     def seconds(self, id: str, segment: Segment) -> float:
         """Calibrated, plus the device's overhead, which every visit pays."""
         known = self._seconds.get((id, segment))
@@ -277,7 +301,8 @@ class World:
         return known
 
     def _load(self, machine: Machine, i: ins.Load) -> None:
-        self.later(machine, self.settings.load_s, ev.EngineLoaded(i.segment))
+        batch_max = max((batch for batch, _ in self._by_batch(machine.id, i.segment)), default=1)
+        self.later(machine, self.settings.load_s, ev.EngineLoaded(i.segment, batch_max))
 
     def _unload(self, machine: Machine, i: ins.Unload) -> None:
         self.later(machine, 0.0, ev.EngineUnloaded(i.segment))

@@ -1,5 +1,6 @@
 """Lower precisions against FP32 on the network that ships: how far off, and what cannot be compared."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,18 @@ def test_fp16_is_close_and_int8_is_further_off_and_only_made_when_asked_for() ->
     _, eight = compare_precisions(FOLDER, digits(24), ["fp16", "int8"], SILENT)
     assert eight.inputs == 12  # the other half has calibrated it
     assert 5 * half.chain.relative_rms < eight.chain.relative_rms < 0.5
+
+
+def test_making_int8_says_nothing_but_what_we_say(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lines: "list[str]" = []
+    compare_precisions(FOLDER, digits(4), ["int8"], lines.append)
+    said = capfd.readouterr()
+    assert (said.out, said.err, caplog.records) == ("", "", [])
+    assert lines[0] == "int8: segment 0:1\n  kept in fp32: all but convolutions and matrix products"
+    logging.getLogger().warning("others are heard again")
+    assert len(caplog.records) == 1
 
 
 def test_a_converted_segment_that_is_damaged_on_disk_is_refused(tmp_path: Path) -> None:

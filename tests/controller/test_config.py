@@ -10,6 +10,7 @@ import pytest
 from pamdi.calibration.table import Chain, ModelTable, Run, Table
 from pamdi.calibration.table_file import write_merged
 from pamdi.controller.config import WatchedConfig, read_config
+from pamdi.controller.documents import _resident
 from pamdi.core.errors import PamdiError
 from pamdi.engines.manifest import read_manifest
 
@@ -59,6 +60,8 @@ def test_the_models_costs_come_from_its_manifest(folder: Path) -> None:
         ('dir = "resnet56-digits"', 'dir = "nowhere"', "nowhere"),
         ('id = "resnet56-digits"', 'id = "other"', "other"),
         ("[0.01, 0.01, 0.01, 0.01]", "[0.01]", "seconds of board must be 4 positive numbers"),
+        ("[[source]]", "batch_seconds = { board = { 4 = [0.01] } }\n[[source]]", "batch_seconds of board, batch 4"),
+        ("[[source]]", "batch_seconds.board.1 = [1.0, 1.0, 1.0, 1.0]\n[[source]]", "batch 1: batches from 2"),
         ('model = "resnet56-digits"\ndevice', 'model = "resnet"\ndevice', "no model 'resnet'"),
         ('device = "d0"', 'device = "d 0"', "'d 0' is not an id"),
         ("[[source]]", "[[source]", "controller.toml"),
@@ -138,6 +141,13 @@ def test_a_table_and_seconds_are_one_too_many(folder: Path) -> None:
     path.write_text(path.read_text().replace("[[source]]", "[model.seconds]\nboard = [1, 1, 1, 1]\n[[source]]"))
     with pytest.raises(PamdiError, match="keep one of both"):
         read_config(path)
+
+
+def test_seconds_by_batch_reach_the_devices_that_hold_the_segment(folder: Path) -> None:
+    by_batch = "batch_seconds = { board = { 8 = [0.03, 0.03, 0.03, 0.04], 2 = [0.012, 0.011, 0.01, 0.01] } }"
+    _, wanted = read_config(write(folder, GOOD.replace("[[source]]", by_batch + "\n[[source]]")))
+    assert _resident(wanted, ("resnet56-digits", 3), "board").batch_seconds == ((2, 0.01), (8, 0.04))
+    assert _resident(wanted, ("resnet56-digits", 3), "other").batch_seconds == ()
 
 
 def test_a_bad_edit_keeps_what_was_good_and_is_said_once(folder: Path) -> None:

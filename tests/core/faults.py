@@ -30,8 +30,8 @@ def random_weather(drawn: random.Random, until: float) -> Weather:
     return Weather(lost, doubled, drawn.choice([0.0, 0.005, 0.1]), until)
 
 
-def run_seed(seed: int) -> World:
-    """One random world, run to rest. Every invariant is checked on the way."""
+def run_seed(seed: int, batched: bool = False) -> World:
+    """One random world, run to rest. Every invariant is checked on the way. ``batched``: engines take several works."""
     drawn = random.Random(seed)
     devices, units = drawn.choice([2, 3, 4, 5]), drawn.choice([1, 3, 4, 8])
     residents: Optional[Dict[str, List[int]]] = None
@@ -48,7 +48,8 @@ def run_seed(seed: int) -> World:
     span_s = WORKS / rate_hz
     weather = random_weather(drawn, 0.3 + span_s)
     settings = Settings(
-        devices, units, unit_s, policy=policy, residents=residents, sources=sources, weather=weather
+        devices, units, unit_s, policy=policy, residents=residents, sources=sources, weather=weather,
+        batch_seconds=((2, 1.2 * unit_s), (4, 1.6 * unit_s), (8, 2.5 * unit_s)) if batched else (),
     )  # fmt: skip
     world = World(settings, seed)
     world.run(0.3)

@@ -1,14 +1,15 @@
 """What must hold at every moment of the pretend world, whatever fails.
 
 * No queue exceeds its bound.
-* Per device, a work waits for at most one segment of a lower class.
+* Per device, a work waits for at most one segment of a lower class, a batch of one segment counting as one.
+* A batch lasts no longer than it may.
 * Nothing is sent without a grant: every tensor uses up one CTC for its key.
 * A tensor that is refused is kept by its sender.
 * What a device says it has taken, it holds.
 * The executor runs one segment at a time, and core and executor agree on whether it does.
 """
 
-from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, Optional, Set, Tuple, Union
 
 from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
@@ -50,9 +51,16 @@ class Invariants:
             assert held or self._expired(device, key), f"{id} says that it has taken {key}, and holds nothing of it"
         self._said_taken = []
 
-    def starts(self, id: str, i: ins.Infer) -> None:
+    def starts(self, id: str, i: Union[ins.Infer, ins.InferTogether]) -> None:
         """A segment is never started while a work of a higher class is queued here and could start."""
         assert self._world.running[id] is None, "two segments in the air"
+        compute, slots = self._world.devices[id].placing.compute, self._world.devices[id].slots
+        if isinstance(i, ins.InferTogether):
+            stretch_max = self._world.settings.limits.batch_stretch_max
+            assert slots.batch_seconds(i.segment, len(i.parts)) <= stretch_max * slots.seconds(i.segment)
+            assert not [held for held in compute.queued() if held.klass > i.urgency], (
+                "a batch while an urgent one waits"
+            )
         if self._world.settings.policy != "pa-mdi":
             return
         placing, slots = self._world.devices[id].placing, self._world.devices[id].slots

@@ -29,11 +29,13 @@ class Lone:
         head: str = "d0",
         restored: Optional[ev.Restored] = None,
         sources: Sequence[SourceSpec] = (),
+        batch_seconds: Tuple[Tuple[int, float], ...] = (),
     ) -> None:
         self.device = Device("d0", limits)
         self.now = 0.0
         self.said: List[ins.AnyInstruction] = []
         self.epoch = 0
+        self.batch_seconds = batch_seconds
         self.sources = tuple(sources) or (
             SourceSpec("gate", "net", head, gamma=10.0, gamma_max=20.0),
             SourceSpec("yard", "net", head),
@@ -51,7 +53,7 @@ class Lone:
             ev.AllocationReceived(
                 DeviceAllocation(
                     self.epoch,
-                    segments=tuple(Resident("net", u, u + 1, digest, UNIT_S, 1) for u in units),
+                    segments=tuple(Resident("net", u, u + 1, digest, UNIT_S, 1, self.batch_seconds) for u in units),
                     sources=self.sources,
                     models=(ModelSpec("net", (NBYTES,) * 4 + (40,)),),
                     neighbours=tuple(Neighbour(peer, "", 0, 1e6, 0.001) for peer in ("d1", "d2")),
@@ -60,7 +62,7 @@ class Lone:
         )
         for i in said if load else []:
             if isinstance(i, ins.Load):
-                self.feed(ev.EngineLoaded(i.segment))
+                self.feed(ev.EngineLoaded(i.segment, max((b for b, _ in self.batch_seconds), default=1)))
         return said
 
     def feed(self, event: ev.AnyEvent) -> List[ins.AnyInstruction]:

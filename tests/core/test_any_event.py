@@ -6,7 +6,7 @@ instructions (infer, load, journal) are answered too, late, out of order, twice 
 and everything that was admitted must come to exactly one end.
 """
 
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, Dict, List, Optional, Set, Union
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -67,7 +67,7 @@ def allocation(epoch: int, units: List[int], digest: str = "sha", policy: str = 
     return DeviceAllocation(
         epoch=epoch,
         policy=policy,
-        segments=tuple(Resident("net", u, u + 1, digest, 0.01, 1) for u in units),
+        segments=tuple(Resident("net", u, u + 1, digest, 0.01, 1, ((3, 0.015),)) for u in units),
         sources=(
             SourceSpec("gate", "net", "d0", gamma=10.0, gamma_max=20.0),
             SourceSpec("yard", "net", "d0", age_s_max=0.5, queue_works_max=4, deadline_s=30.0),
@@ -84,7 +84,7 @@ class AnyEvent(RuleBasedStateMachine):
         self.device = Device("d0", LIMITS)
         self.now = 0.0
         self.epoch = 0
-        self.infer: Optional[ins.Infer] = None
+        self.infer: Union[ins.Infer, ins.InferTogether, None] = None
         self.owed: List[ins.AnyInstruction] = []  # loads, unloads, journal records that have had no outcome yet
         self.granted: Set[Key] = set()
         self.admitted: Set[WorkId] = set()
@@ -92,7 +92,7 @@ class AnyEvent(RuleBasedStateMachine):
 
     def feed(self, event: ev.AnyEvent) -> None:
         for i in self.device.handle(event, self.now):
-            if isinstance(i, ins.Infer):
+            if isinstance(i, (ins.Infer, ins.InferTogether)):
                 assert self.infer is None, "two segments in the air"
                 self.infer = i
             elif isinstance(i, (ins.Load, ins.Unload, ins.JournalOpen, ins.JournalFinal)):
@@ -111,7 +111,7 @@ class AnyEvent(RuleBasedStateMachine):
     def settle(self, i: ins.AnyInstruction, well: bool) -> None:
         self.owed.remove(i)
         if isinstance(i, ins.Load):
-            self.feed(ev.EngineLoaded(i.segment) if well else ev.EngineFailed(i.segment, "test"))
+            self.feed(ev.EngineLoaded(i.segment, 3) if well else ev.EngineFailed(i.segment, "test"))
         elif isinstance(i, ins.Unload):
             self.feed(ev.EngineUnloaded(i.segment))
         elif isinstance(i, (ins.JournalOpen, ins.JournalFinal)):
@@ -153,6 +153,11 @@ class AnyEvent(RuleBasedStateMachine):
     def segment_ends(self, well: bool) -> None:
         if self.infer is not None:
             i, self.infer = self.infer, None
+            if isinstance(i, ins.InferTogether):
+                first = i.parts[0].key if not well else None  # which fails alone
+                ends = [ev.Outcome(p.key, "tensor", 100, "test" if p.key == first else "") for p in i.parts]
+                self.feed(ev.InferredTogether(tuple(ends), 0.015))
+                return
             self.feed(ev.Inferred(i.key, "tensor", 100, 0.01) if well else ev.InferenceFailed(i.key, "test"))
 
     @rule(units=st.lists(st.integers(0, UNITS - 1), unique=True), digest=st.sampled_from(["sha", "shb"]),
@@ -211,7 +216,7 @@ class AnyEvent(RuleBasedStateMachine):
 
     @rule(key=KEYS, failed=st.booleans())
     def a_segment_ends_that_never_ran(self, key: Key, failed: bool) -> None:
-        if self.infer is None or self.infer.key != key:
+        if getattr(self.infer, "key", None) != key:
             self.feed(ev.InferenceFailed(key, "test") if failed else ev.Inferred(key, "tensor", 100, 0.01))
 
     @rule(work=WORKS, final=st.booleans(), event=st.sampled_from(["written", "refused", "delivered"]))

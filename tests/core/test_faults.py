@@ -25,6 +25,11 @@ def test_every_work_ends_exactly_once_whatever_fails(seed: int) -> None:
     run_seed(seed)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_so_it_does_where_works_run_as_batches(seed: int) -> None:
+    run_seed(seed, batched=True)
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(1000, 10**9))
 def test_every_work_ends_exactly_once_for_seeds_nobody_chose(seed: int) -> None:

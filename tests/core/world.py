@@ -40,6 +40,7 @@ class World:
         self.running: Dict[str, Optional[Tuple[Key, float]]] = {}
         self.epoch = 1
         self.computed: List[Tuple[str, Key]] = []
+        self.batches: List[int] = []  # sizes
         self.counters: Dict[str, int] = {}
         self.cut: Set[FrozenSet[str]] = set()
         self.trace: List[str] = []
@@ -148,7 +149,9 @@ class World:
         return DeviceAllocation(
             epoch=self.epoch,
             policy=s.policy,
-            segments=tuple(Resident("net", u, u + 1, f"sha{u}", s.unit_s, 1000) for u in s.residents[id]),
+            segments=tuple(
+                Resident("net", u, u + 1, f"sha{u}", s.unit_s, 1000, s.batch_seconds) for u in s.residents[id]
+            ),
             sources=tuple(s.sources),
             models=(ModelSpec("net", (s.nbytes,) * s.units + (40,)),),
             neighbours=tuple(Neighbour(o, "", 0, s.rate, s.delay_s) for o in s.devices if o != id),
@@ -278,13 +281,42 @@ class World:
 
         self.after(seconds, done)
 
+    def _do_InferTogether(self, id: str, i: ins.InferTogether) -> None:
+        assert len({part.key for part in i.parts}) == len(i.parts) >= 2
+        self.invariants.starts(id, i)
+        for part in i.parts:
+            _, work, boundary = part.payload
+            assert boundary == i.segment.first == part.key.boundary and work == part.key.work
+            self.computed.append((id, part.key))
+        self.running[id] = (i.parts[0].key, i.urgency)
+        self.batches.append(len(i.parts))
+        seconds = next(s for batch, s in self.settings.batch_seconds if batch >= len(i.parts))
+        instance = self.instances[id]
+
+        def done() -> None:
+            if self.instances[id] != instance:
+                return
+            for part in i.parts:
+                if part.key.work in self.poison:
+                    self._die_of(part.key.work, id)
+                    return
+            self.running[id] = None
+            outcomes = [
+                ev.Outcome(part.key, ("tensor", part.key.work, i.segment.stop), self.settings.nbytes)
+                for part in i.parts
+            ]
+            self.feed(id, ev.InferredTogether(tuple(outcomes), seconds))
+
+        self.after(seconds, done)
+
     def _die_of(self, work: WorkId, id: str) -> None:
         self.poison[work] += 1
         self.crash(id)
         self.after(0.5, lambda: None if id in self.devices else self.start(id))
 
     def _do_Load(self, id: str, i: ins.Load) -> None:
-        self._later(id, self.random.uniform(0.0, 0.05), ev.EngineLoaded(i.segment))
+        batch_max = max((batch for batch, _ in self.settings.batch_seconds), default=1)
+        self._later(id, self.random.uniform(0.0, 0.05), ev.EngineLoaded(i.segment, batch_max))
 
     def _do_Unload(self, id: str, i: ins.Unload) -> None:
         running = self.running[id]

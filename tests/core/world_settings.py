@@ -8,7 +8,8 @@ from tests.core.weather import Weather
 
 
 class Settings:
-    """The shape of a world. ``unit_s``: seconds of each unit; ``nbytes``: of every boundary's tensor."""
+    """The shape of a world. ``unit_s``: seconds of each unit; ``nbytes``: of every boundary's tensor.
+    ``batch_seconds``: of every unit, (batch, seconds); the largest is what engines were built for."""
 
     def __init__(
         self,
@@ -24,6 +25,7 @@ class Settings:
         sources: Optional[List[SourceSpec]] = None,
         mqtt_s: float = 0.001,
         weather: Optional[Weather] = None,
+        batch_seconds: Tuple[Tuple[int, float], ...] = (),
     ) -> None:
         self.devices = [f"d{i}" for i in range(devices)]
         self.units, self.unit_s, self.nbytes, self.rate, self.delay_s = units, unit_s, nbytes, rate, delay_s
@@ -31,6 +33,7 @@ class Settings:
         self.residents = residents or {device: list(range(units)) for device in self.devices}
         self.limits = limits or Limits()
         self.mqtt_s = mqtt_s
+        self.batch_seconds = batch_seconds
         self.weather = weather or Weather()
         self.sources = sources or [
             SourceSpec("gate", "net", "d0", gamma=10.0),

@@ -65,6 +65,51 @@ def test_a_chain_gives_outputs_of_the_manifests_shape(backend: Backend) -> None:
     assert {name: (a.dtype.name, a.shape) for name, a in tensors.items()} == {"logits": ("float32", (2, 10))}
 
 
+@pytest.fixture(scope="module")
+def around(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mask made from the input and read in every layer: it goes around the units that do not read it."""
+    pytest.importorskip("onnx", reason="the model is made here")
+    from pamdi.engines.export import export
+    from tests.engines.test_graphs import WEIGHT, masked, saved
+
+    folder = tmp_path_factory.mktemp("around")
+    export(saved(folder, masked(2), {"w": WEIGHT}), folder / "masked", "masked")
+    return folder / "masked"
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "stub"])
+def test_what_goes_around_a_segment_comes_out_with_what_it_makes(name: str, around: Path) -> None:
+    make: Callable[[], Backend] = BACKENDS[name]
+    backend, plain = make(), open_backend("onnxruntime", 1, "off")
+    tensors = expected = {"x": np.array([[1, -2, 3, 0.5], [4, 5, -6, 7]], np.float32)}
+    crossing = []
+    for unit in range(len(read_manifest(around).units)):
+        segment = Segment("masked", unit, unit + 1)
+        tensors = backend.run(backend.load(around, segment), tensors)
+        expected = plain.run(plain.load(around, segment), expected)
+        crossing.append(sorted(tensors))
+        assert {name: array.tobytes() for name, array in tensors.items()} == {
+            name: array.tobytes() for name, array in expected.items()
+        }
+    assert crossing == [
+        ["mask", "x"], ["h0", "mask"], ["mask", "p0"], ["h1", "mask"], ["mask", "p1"], ["h2"], ["y"],
+    ]  # fmt: skip
+
+
+def test_works_run_together_have_their_own_answers_and_their_own_failures(backend: Backend) -> None:
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    works = [{"image": image(3)[:1]}, {"picture": image(1)}, {"image": image(3)[1:]}]
+    together = backend.run_together(handle, works)
+    assert [isinstance(answer, BadInput) for answer in together] == [False, True, False]
+    for work, answer in zip(works, together):
+        if not isinstance(answer, Exception):
+            assert {name: array.shape for name, array in answer.items()} == {
+                "add_256": (len(work["image"]), 16, 32, 32)
+            }
+            np.testing.assert_allclose(answer["add_256"], backend.run(handle, work)["add_256"], rtol=1e-5, atol=1e-5)
+    assert backend.batch_max(handle) >= 1
+
+
 @pytest.mark.parametrize(
     ("tensors", "says"),
     [

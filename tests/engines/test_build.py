@@ -4,23 +4,28 @@ TensorRT is the fake of tests/tensorrt/fake, in the worker process that a real b
 """
 
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import List
 
+import numpy as np
+import onnx
 import pytest
 
 from pamdi.core.errors import EngineError
 from pamdi.engines.build import LOCK, Step, Wanted, build
+from pamdi.engines.digits import load
 from pamdi.engines.here import Here
-from pamdi.engines.manifest import checked_file, read_manifest
+from pamdi.engines.manifest import checked_file, read_manifest, sha256_of
 
 STORE = Path(__file__).parent / "store" / "resnet56-digits"
 TENSORRT = Path(__file__).parents[1] / "tensorrt"
 ORIN = Here("orin-nano", "a test", 8 << 30, "36.4", "12.6", "15W")
 WAIT_S_MAX = 300
+STEPS = 60  # of a whole build of four engines in the folder's files; a few more in truth
 
 
 @pytest.fixture
@@ -53,6 +58,55 @@ def test_every_segment_gets_an_engine_with_all_that_decides_where_it_runs(store:
     assert [step.done for step in steps if step.engine] == [1, 2, 3, 4]
     assert "tactics" in {step.phase for step in steps}
     assert steps[0].left_s is None and steps[-1].left_s == 0
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    np.savez(tmp_path / "digits.npz", image=load("test")[0][:16])
+    return tmp_path / "digits.npz"
+
+
+def test_int8_is_calibrated_on_given_inputs_judged_on_others_and_said_in_the_manifest(
+    store: Path, digits: Path
+) -> None:
+    wanted = Wanted("orin-nano", precision="int8", inputs=digits)
+    outcome = build(store, wanted, ORIN)
+    assert whole(store) == ["0:1", "1:2", "2:3", "3:4"]
+    for engine in outcome.manifest.engines:
+        assert (engine.precision, engine.kept) == ("int8", ("all but convolutions and matrix products",))
+        assert engine.error_from == "onnxruntime on the CPU, on inputs that did not calibrate it"
+        assert engine.max_abs_error is not None and 0.01 < engine.max_abs_error < 3.0
+        assert engine.flags == ("detailed", f"int8 by entropy on {sha256_of(digits)[:12]}")
+        graph = onnx.load_from_string(plan_model(store / engine.file)).graph
+        zeros = {w.name: onnx.numpy_helper.to_array(w) for w in graph.initializer}
+        points = [zeros[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+        assert points and not any(point.any() for point in points)  # symmetric, as TensorRT wants it
+    assert build(store, wanted, ORIN).built == ()
+    np.savez(digits, image=load("test")[0][16:32])
+    assert len(build(store, wanted, ORIN).built) == 4  # other inputs, other ranges
+    beside = build(store, Wanted("orin-nano"), ORIN)
+    assert len(beside.manifest.engines) == 8
+
+
+def plan_model(path: Path) -> bytes:
+    """The graph that the fake TensorRT keeps in a plan."""
+    data = path.read_bytes()
+    return data[4 + int.from_bytes(data[:4], "little") :]
+
+
+def test_int8_is_never_made_without_inputs_that_fit(store: Path, tmp_path: Path, digits: Path) -> None:
+    np.savez(tmp_path / "one.npz", image=load("test")[0][:1])
+    np.savez(tmp_path / "wrong.npz", picture=load("test")[0][:4])
+    for wanted, says in (
+        (Wanted("orin-nano", precision="int8"), "int8 and inputs go together: --precision int8 --inputs"),
+        (Wanted("orin-nano", precision="fp16", inputs=digits), "go together"),
+        (Wanted("orin-nano", precision="int8", inputs=tmp_path / "one.npz"), "one half calibrates, the other judges"),
+        (Wanted("orin-nano", precision="int8", inputs=tmp_path / "wrong.npz"), "expected .'image'.: give inputs of"),
+        (Wanted("orin-nano", precision="int8", inputs=tmp_path / "none.npz"), "not an .npz file of inputs"),
+    ):
+        with pytest.raises(EngineError, match=says) as error:
+            build(store, wanted, ORIN)
+        assert "\n" not in str(error.value)
 
 
 def test_a_second_run_builds_nothing_and_a_changed_setting_builds_anew(store: Path) -> None:
@@ -89,6 +143,56 @@ def test_a_build_killed_by_9_leaves_whole_files_and_completes_when_run_again(sto
     assert [engine.first for engine in read_manifest(store).engines] == [0]
     outcome = build(store, Wanted("orin-nano"), ORIN)
     assert (len(outcome.built), outcome.kept_before) == (3, 1)
+    assert len(whole(store)) == 4
+
+
+def started(store: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(TENSORRT / "start_build.py"), str(store)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=WAIT_S_MAX
+    )  # fmt: skip
+
+
+def nothing_half(store: Path) -> List[str]:
+    """What a build that was killed leaves is whole, or hidden and swept by the next. Returns the engines there."""
+    there = sorted(path.name for path in store.glob("*.plan") if not path.name.startswith("."))
+    manifest = read_manifest(store)  # whole, sealed, or this raises
+    for engine in manifest.engines:
+        checked_file(store, engine.file, engine.sha256)
+    for path in [*store.glob("*.plan"), *store.glob("*.onnx")]:
+        assert path.name.startswith(".") or path.stat().st_size > 1000
+    return there
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_at_any_moment_a_build_leaves_nothing_half_and_completes_when_run_again(store: Path, seed: int) -> None:
+    """The moment is a step of the building process drawn from the seed: one of all that it does to the folder's files.
+    The second run, which has fewer left, may be killed at another; the third one is let be."""
+    drawn = random.Random(seed)
+    killed = started(store, KILL_AT=str(drawn.randint(1, STEPS)))
+    assert killed.returncode == -9, killed.stderr
+    nothing_half(store)
+    assert started(store, KILL_AT=str(drawn.randint(1, STEPS))).returncode in (-9, 0)
+    nothing_half(store)
+    last = started(store)
+    assert last.returncode == 0, last.stderr
+    assert whole(store) == ["0:1", "1:2", "2:3", "3:4"]
+    assert sorted(nothing_half(store)) == sorted(engine.file for engine in read_manifest(store).engines)
+    hidden = [path.name for path in store.rglob(".*") if path.is_file() and not path.name.endswith((".lock", "ing"))]
+    assert hidden == []
+    assert build(store, Wanted("orin-nano"), ORIN).built == ()
+
+
+@pytest.mark.parametrize("step", [1, 5, 9, 14, 20])
+def test_a_worker_killed_at_any_moment_leaves_nothing_half_either(
+    store: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TENSORRT", f"kill {step}")
+    with pytest.raises(EngineError, match="signal 9"):
+        build(store, Wanted("orin-nano"), ORIN)
+    assert len(nothing_half(store)) == len(whole(store)) < 4
+    monkeypatch.delenv("FAKE_TENSORRT")
+    build(store, Wanted("orin-nano"), ORIN)
     assert len(whole(store)) == 4
 
 

@@ -88,13 +88,33 @@ def test_an_export_that_fails_half_way_leaves_the_old_one_as_it_was(tmp_path: Pa
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("segments", [[(0, 1), (0, 1)], [], [(1, 1)], [(0, 99)]])
+@pytest.mark.parametrize("segments", [[(0, 1), (0, 1)], [], [(1, 1)], [(0, 99)], [(0, 1)], [(1, 59)]])
 def test_segments_that_cannot_be_are_refused_before_anything_is_written(
     tmp_path: Path, segments: List[Tuple[int, int]]
 ) -> None:
     with pytest.raises(EngineError, match="segment"):
         export(MODEL, tmp_path / "store", "m", segments=segments)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("segments", "lost"),
+    [("0:4,3:9", "0:4,3:9"), ("0:4,5:9", "0:4,5:9"), ("0:4,4:9,2:6", "2:6"), ("0:4,4:8", "0:4,4:8")],
+)
+def test_segments_that_overlap_or_leave_a_gap_are_one_line_with_those_that_lead_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], segments: str, lost: str
+) -> None:
+    command = ["engines", "export", str(MODEL), "--out", str(tmp_path / "m"), "--units", "9", "--segments", segments]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        f"pamdi: segments {segments}: no way from unit 0 to 9 goes through {lost}: let each begin where another ends\n"
+    )
+
+
+def test_segments_that_are_alternatives_to_each_other_are_candidates(tmp_path: Path) -> None:
+    manifest = export(MODEL, tmp_path, "m", 3, [(0, 1), (1, 3), (0, 2), (2, 3), (0, 3)])
+    assert len(manifest.segments) == 5
 
 
 def test_a_file_that_is_no_model_is_refused_in_one_line(tmp_path: Path) -> None:

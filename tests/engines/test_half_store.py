@@ -36,7 +36,7 @@ def test_the_ends_are_halved_too_where_asked(tmp_path: Path) -> None:
 def test_what_was_kept_and_lost_is_on_record_and_printed_per_segment(tmp_path: Path) -> None:
     lines: "list[str]" = []
     halve_folder(STORE, tmp_path, "h", progress=lines.append)
-    about = read_about(tmp_path)
+    about = read_about(tmp_path, read_manifest(tmp_path))
     assert about is not None and about.source_sha256 == read_manifest(STORE).source_sha256
     assert [len(segment.kept) for segment in about.segments] == [0, 0, 0, 1]
     for segment in about.segments:

@@ -203,6 +203,92 @@ def test_a_damaged_file_is_pulled_again_and_a_whole_one_is_not(server: int, tmp_
     open_backend("onnxruntime").load(tmp_path / MODEL, LAST)
 
 
+def pull_plan(origin: Origin, root: Path) -> None:
+    pull_segment(origin, root, LAST, DIGEST, "tensorrt", "orin-nano", lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of engines that the fake TensorRT made, for an orin-nano."""
+    pytest.importorskip("onnx", reason="the fake TensorRT builds with it")
+    from tests.tensorrt.fake_backend import with_engines
+
+    return shutil.copytree(with_engines(KEPT), tmp_path_factory.mktemp("plans") / MODEL).parent
+
+
+def test_a_plan_is_pulled_by_digest_without_its_onnx_file_resumed_where_it_was_cut_and_loads(
+    plans: Path, tmp_path: Path
+) -> None:
+    from pamdi.engines.tensorrt_backend import TensorRTBackend
+    from tests.tensorrt.fake_backend import BINDINGS, DEVICE
+    from tests.tensorrt.host_memory import HostMemory
+
+    engine = next(engine for engine in read_manifest(plans / MODEL).engines if engine.first == 3)
+    size = (plans / MODEL / engine.file).stat().st_size
+    folder = tmp_path / MODEL
+    with serving(plans) as port:
+        manifest_bytes = (plans / MODEL / "model.json").stat().st_size
+        with cutting(port, manifest_bytes + 10_000, size // 2, 0, 0) as way:
+            with pytest.raises(EngineError, match="bytes are here: check the server and the network"):
+                pull_plan(origin(way.url, attempts_max=2), tmp_path)
+            kept = (folder / "objects" / f"{engine.sha256}.part").stat().st_size
+            assert size // 3 < kept < size and not (folder / engine.file).exists()
+            pull_plan(origin(way.url), tmp_path)
+            assert f"GET /sha256/{engine.sha256}".encode() in way.requests[-1]
+            assert f"Range: bytes={kept}-".encode() in way.requests[-1]
+            asked = len(way.requests)
+            pull_plan(origin(way.url), tmp_path)
+            assert len(way.requests) == asked
+    assert {path.name for path in folder.iterdir()} == {engine.file, "model.json", "objects", "pulled.json"}
+    assert (folder / engine.file).read_bytes() == (plans / MODEL / engine.file).read_bytes()
+    backend = TensorRTBackend(BINDINGS, HostMemory(), DEVICE)
+    assert backend.batch_max(backend.load(folder, LAST)) == 8
+
+
+def test_an_altered_plan_is_refused_and_not_placed(plans: Path, tmp_path: Path) -> None:
+    shutil.copytree(plans, tmp_path / "served")
+    engine = next(engine for engine in read_manifest(plans / MODEL).engines if engine.first == 3)
+    data = bytearray((plans / MODEL / engine.file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "served" / MODEL / engine.file).write_bytes(data)
+    with serving(tmp_path / "served") as port, pytest.raises(EngineError, match=rf"{engine.sha256}: altered"):
+        pull_plan(origin(f"http://127.0.0.1:{port}"), tmp_path / "device")
+    assert not (tmp_path / "device" / MODEL / engine.file).exists()
+
+
+def test_engines_that_were_built_after_the_manifest_was_pulled_are_pulled_too(
+    plans: Path, served: Path, tmp_path: Path
+) -> None:
+    """The segment here is the very one, but the manifest here knows no engine for it."""
+    shutil.copytree(served, tmp_path / "device")
+    with serving(served) as port:
+        pull_plan(origin(f"http://127.0.0.1:{port}"), tmp_path / "device")
+    assert [path.name for path in (tmp_path / "device" / MODEL).glob("*.plan")] == []
+    assert (tmp_path / "device" / MODEL / "0000-0001.onnx").exists()  # nothing better there: what is here stays
+    with serving(plans) as port:
+        pull_plan(origin(f"http://127.0.0.1:{port}"), tmp_path / "device")
+    assert [path.name for path in (tmp_path / "device" / MODEL).glob("*.plan")] == ["0003-0004.plan"]
+
+
+def test_what_fp16_cost_is_sealed_and_pulled_with_the_rest(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="halving needs it")
+    from pamdi.engines.half_store import halve_folder, read_about
+
+    halved = halve_folder(KEPT, tmp_path / "served" / MODEL, MODEL)
+    digest, folder = halved.segment(3, 4).sha256, tmp_path / "device" / MODEL
+    with serving(tmp_path / "served") as port:
+        pull(origin(f"http://127.0.0.1:{port}"), tmp_path / "device", LAST, digest)
+    about = read_about(folder, read_manifest(folder))
+    assert about is not None and about == read_about(tmp_path / "served" / MODEL, halved)
+    assert main(["engines", "list", str(folder)]) == 0
+    text = (folder / "half.json").read_text()
+    (folder / "half.json").unlink()
+    (folder / "half.json").write_text(text.replace("0.0", "0.1", 1))
+    with pytest.raises(EngineError, match=r"half\.json: altered or cut short"):
+        read_about(folder, read_manifest(folder))
+    assert main(["engines", "list", str(folder)]) == 1
+
+
 async def loaded(config: DaemonConfig, said: List[str]) -> Any:
     """What comes of a daemon's load of the last segment: as its service wires it, less the broker."""
     events: "asyncio.Queue[Any]" = asyncio.Queue()

@@ -105,3 +105,39 @@ def test_verify_fails_beyond_the_tolerance(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(verify, "TOLERANCE", -1.0)
     assert main(["engines", "verify", str(STORE)]) == 1
     assert "BEYOND the tolerance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ends", ["float32", "float16"])
+def test_an_fp16_folder_is_held_against_an_fp16_tolerance_whose_source_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ends: str
+) -> None:
+    pytest.importorskip("onnx", reason="halving needs it")
+    half = str(tmp_path / "half")
+    assert main(["engines", "half", str(STORE), "--out", half, "--ends", ends]) == 0
+    capsys.readouterr()
+    assert main(["engines", "verify", half]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("within the FP16 tolerance: ") and "for 142 operators: Higham, Mary 2019" in last
+    assert main(["engines", "verify", half, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["precision"] == "fp16" and TOLERANCE < said["tolerance"] < 0.03
+    assert all(1e-5 < run["of_largest"] < said["tolerance"] for run in said["runs"])
+
+
+def test_an_fp16_folder_beyond_its_tolerance_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx", reason="halving needs it")
+    assert main(["engines", "half", str(STORE), "--out", str(tmp_path / "half")]) == 0
+    monkeypatch.setattr(verify, "FP16_LAMBDA", 0.01)
+    assert main(["engines", "verify", str(tmp_path / "half")]) == 1
+
+
+def test_an_altered_half_json_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx", reason="halving needs it")
+    assert main(["engines", "half", str(STORE), "--out", str(tmp_path / "half")]) == 0
+    path = tmp_path / "half" / "half.json"
+    text = path.read_text()
+    path.unlink()
+    path.write_text(text + " ")
+    capsys.readouterr()
+    assert main(["engines", "verify", str(tmp_path / "half")]) == 1
+    assert capsys.readouterr().err.startswith(f"pamdi: {path}: altered or cut short")

@@ -3,13 +3,14 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Callable, List
+from typing import Any, Callable, List
 
 import pytest
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
 from pamdi.core import events as ev
+from pamdi.core.device import Device
 from pamdi.core.errors import BadInput, ConfigError
 from pamdi.core.limits import Limits
 from pamdi.core.work import WorkId
@@ -17,6 +18,7 @@ from pamdi.daemon.recorder import Recorder, open_recorder
 from pamdi.engines.digits import load
 from pamdi.simulator.replay import replay
 from tests.brokers import have_mosquitto, running, start_mosquitto
+from tests.core.lone import Lone
 from tests.daemon.running import Daemon, Ear, config_text, listening
 
 
@@ -100,3 +102,32 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_record_in_a_folder_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name a file in a folder that exists"):
         open_recorder(str(tmp_path / "no" / "r"), "d0", Limits(), lambda line: None)
+
+
+def test_a_batch_is_recorded_without_its_tensors_and_replayed(tmp_path: Path) -> None:
+    stage, limits = Lone(units=[], batch_seconds=((4, 0.03),)), Limits(works_ahead_max=8)
+    recorder, stage.device = Recorder(tmp_path / "record", "d0", limits, print), Device("d0", limits)
+
+    def feed(event: Any) -> List[Any]:
+        said = stage.device.handle(event, stage.now)
+        recorder.happened(stage.now, event, said)
+        return said
+
+    stage.feed = feed  # type: ignore[method-assign]
+    stage.allocate([0, 1, 2, 3])
+    for id in "abcd":
+        stage.submit(id)
+    sizes = []
+    while stage.device.placing.compute.batch:
+        batch = stage.device.placing.compute.batch
+        sizes.append(len(batch))
+        stage.now += 0.03
+        if len(batch) == 1:
+            feed(ev.Inferred(batch[0].key, "tensor", 1000, 0.03))
+        else:
+            failed = ev.Outcome(batch[0].key, detail="bad")
+            feed(ev.InferredTogether((failed, *(ev.Outcome(held.key, "tensor", 1000) for held in batch[1:])), 0.03))
+    recorder.close()
+    assert max(sizes) == 3 and b'"tensor"' not in (tmp_path / "record").read_bytes()
+    outcome = replay(tmp_path / "record")
+    assert outcome.difference is None and outcome.events > 10

@@ -55,6 +55,17 @@ def test_a_work_that_must_leave_pays_for_every_frame_of_every_link() -> None:
     assert latencies == pytest.approx([2 * UNIT_S + asking_s + there_s + back_s + BROKER_S] * 3, abs=1e-3)
 
 
+def test_batches_take_what_the_table_says_and_bring_more_works_home_in_the_same_time() -> None:
+    """A backlog on one device: with engines for batches of 4 that take twice a single one's time, twice the works."""
+    scenario = fleet(devices=1, units=1, arrivals=[ArrivalsEntry("gate", "backlog", count=40, window=12)])
+    batched = msgspec.structs.replace(scenario.model[0], batch_seconds={"board": {"4": [2 * UNIT_S]}})
+    plain, quick = checked(scenario), checked(msgspec.structs.replace(scenario, model=[batched]))
+    assert counts(plain) == counts(quick) == [40, 40, 0, 0, 0, 0]
+    busy_s = [world.machines["d0"].busy_s for world in (plain, quick)]
+    assert busy_s[0] == pytest.approx(40 * UNIT_S)
+    assert busy_s[1] <= 0.65 * busy_s[0]
+
+
 def test_priority_helps_the_urgent_source_under_load() -> None:
     load = [ArrivalsEntry("gate", rate_hz=10.0, count=120), ArrivalsEntry("yard", rate_hz=14.0, count=160)]
     scenario = fleet(sources=[GATE, YARD], arrivals=load)

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, List
 
 import msgspec
 
@@ -54,9 +55,10 @@ def with_engines(folder: Path) -> Path:
 
 
 class FakeTensorRTBackend(TensorRTBackend):
-    def __init__(self) -> None:
-        self.memory = HostMemory()
-        super().__init__(BINDINGS, self.memory, DEVICE)
+    def __init__(self, with_graphs: Any = True) -> None:
+        self.memory = HostMemory(with_graphs)
+        self.said: List[str] = []
+        super().__init__(BINDINGS, self.memory, DEVICE, self.said.append)
 
     def load(self, folder: Path, segment: Segment) -> Loaded:
         return super().load(with_engines(folder), segment)

@@ -92,7 +92,8 @@ def _arguments(signature: str) -> "tuple[int, int]":
     """How many arguments after self, at most and at least, of pybind11's ``name(self: T, a: T, b: T = 0) -> T``."""
     depth, parts, start = 0, [], signature.index("(") + 1
     for i in range(start, len(signature)):
-        depth += (signature[i] in "([<") - (signature[i] in ")]")
+        closes = signature[i] in ")]" or (signature[i] == ">" and signature[i - 1] != "-")
+        depth += (signature[i] in "([<") - closes
         if signature[i] == "," and depth == 0 or depth < 0:
             parts.append(signature[start:i])
             start = i + 1
@@ -113,10 +114,12 @@ def test_the_table_says_what_the_bindings_have(bindings: Dict[str, Any]) -> None
         "INT64" in classes["DataType"],
         row.memory_size in classes["ICudaEngine"],
         "node_operator" in classes["ParserError"],
+        "USER_MANAGED" in classes["ExecutionContextAllocationStrategy"]
+        and "set_device_memory" in classes["IExecutionContext"],
     )
     assert have == (
         row.named_tensors, row.strongly_typed, row.fp16_flag, row.explicit_batch, row.progress_monitor, row.int64, True,
-        row.named_faults,
+        row.named_faults, row.user_managed,
     )  # fmt: skip
 
 
@@ -130,4 +133,4 @@ def test_cuda_bindings_has_every_call_that_we_make_and_says_so_where_there_is_no
     except EngineError as error:
         assert "no NVIDIA driver here" in str(error) or "CUDA refuses" in str(error)
     else:
-        assert memory.taken_bytes == 0
+        assert memory.taken.all() == {}

@@ -15,9 +15,11 @@ from onnx import TensorProto, helper
 
 from pamdi.core.errors import EngineError
 from pamdi.engines.build import Wanted, build
+from pamdi.engines.digits import load
 from pamdi.engines.export import OURS
 from pamdi.engines.half import to_half
 from pamdi.engines.here import Here
+from pamdi.engines.int8 import to_int8
 from pamdi.engines.manifest import checked_file
 from pamdi.engines.tensorrt_builder import Bindings, Settings, build_plan, open_bindings
 
@@ -73,6 +75,13 @@ def test_all_segments_of_a_folder_are_built_and_named_in_its_manifest(rtx: Bindi
     for engine in outcome.built:
         checked_file(tmp_path / "m", engine.file, engine.sha256)
     assert build(tmp_path / "m", Wanted("x86-8.6", "tensorrt-rtx"), here).built == ()
+
+
+def test_an_int8_graph_becomes_an_engine_of_quantised_convolutions(rtx: Bindings, tmp_path: Path) -> None:
+    kept = to_int8(STORE / "0000-0001.onnx", tmp_path / "q.onnx", {"image": load("test")[0][:16]})
+    built = build_plan(rtx, tmp_path / "q.onnx", USUAL._replace(fp16=False, int8=True), go_on)
+    expected = {"CONVOLUTION": 15, "QUANTIZE": 30, "DEQUANTIZE": 45}
+    assert len(kept) == 15 and {kind: built.layer_types.count(kind) for kind in expected} == expected
 
 
 def test_a_file_that_is_no_onnx_is_refused_with_the_parsers_words(rtx: Bindings, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The back end over a fake TensorRT: what reaches the device, what comes back, and what is given back."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import List
+from typing import Any, List
 
 import msgspec
 import numpy as np
@@ -13,6 +15,8 @@ from pamdi.engines.digits import load
 from pamdi.engines.manifest import read_manifest, write_manifest
 from pamdi.engines.open_backend import open_backend
 from pamdi.engines.tensorrt_backend import Loaded, TensorRTBackend
+from pamdi.engines.tensorrt_runs import GRAPHS_MAX
+from tests.tensorrt.fake import tensorrt as fake
 from tests.tensorrt.fake_backend import BINDINGS, DEVICE, FakeTensorRTBackend, with_engines
 from tests.tensorrt.host_memory import HostMemory
 from tests.tensorrt.used_api import used_api
@@ -45,17 +49,140 @@ def test_a_chain_hands_over_on_the_device_and_gives_what_onnxruntime_gives() -> 
     np.testing.assert_allclose(answer["logits"], tensors["logits"], rtol=1e-4, atol=1e-4)
 
 
-def test_all_memory_is_given_back_on_unload_and_buffers_are_taken_once() -> None:
+def test_all_that_was_taken_is_given_back_and_buffers_are_taken_once() -> None:
     backend = FakeTensorRTBackend()
+    own = backend.memory.taken.all()
+    assert own == {"streams": 6, "events": 6}
     handles = whole_chain(backend)
-    taken = backend.memory.taken_bytes
-    assert taken > 0
-    for count in (1, 8, 3):
+    nbytes = backend.memory.taken.all()["bytes"]
+    for count in (1, 8, 3, 3):
         backend.run_chain(handles, {"image": image(count)})
-    assert backend.memory.taken_bytes == taken
+        backend.run_chain(handles, {"image": image(count)}, urgent=True)
+    for _ in range(4):
+        backend.run_chain(handles, {"image": image(3)})
+    assert backend.memory.taken.all() == {**own, "bytes": nbytes, "graphs": 12}
     for handle in handles:
         backend.unload(handle)
-    assert backend.memory.taken_bytes == 0
+    assert backend.memory.taken.all() == own
+    backend.close()
+    assert backend.memory.taken.all() == {}
+
+
+def test_a_shape_is_enqueued_then_recorded_then_replayed_and_each_place_has_its_own() -> None:
+    backend = FakeTensorRTBackend()
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    expected = open_backend("onnxruntime", 1, "all")
+    session = expected.load(STORE, Segment(MODEL, 0, 1))
+    for number in range(8):
+        tensors = {"image": image(8)[number : number + 1]}
+        for name, array in backend.run(handle, tensors).items():
+            np.testing.assert_allclose(array, expected.run(session, tensors)[name], rtol=1e-4, atol=1e-4)
+    assert backend.counters == {"enqueues": 2, "graphs_recorded": 2, "graph_launches": 6}
+    backend.run(handle, {"image": image(3)})  # another shape, with a context of its own
+    backend.run(handle, {"image": image(1)})
+    assert backend.counters == {"enqueues": 3, "graphs_recorded": 2, "graph_launches": 7}
+
+
+@pytest.mark.parametrize(("with_graphs", "failed", "said"), [(False, 0, 0), ("fail", 1, 1)])
+def test_without_graphs_or_where_recording_fails_runs_are_enqueued_as_before(
+    with_graphs: Any, failed: int, said: int
+) -> None:
+    backend = FakeTensorRTBackend(with_graphs)
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    answers = [backend.run(handle, {"image": image(1)})["add_256"].tobytes() for _ in range(6)]
+    assert len(set(answers)) == 1
+    assert (backend.counters["enqueues"], backend.counters["graphs_failed"], len(backend.said)) == (6, failed, said)
+    assert all(line.startswith("resnet56-digits[0:1]: runs without CUDA graphs: ") for line in backend.said)
+    assert "graphs" not in backend.memory.taken.all()
+
+
+def test_graphs_are_bounded_and_what_is_beyond_is_enqueued() -> None:
+    backend = FakeTensorRTBackend()
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    for _ in range(2):
+        for urgent in (False, True):
+            for count in range(1, 9):
+                for _ in range(4):
+                    backend.run(handle, {"image": image(count)}, urgent)
+    assert backend.memory.taken.all()["graphs"] == backend.counters["graphs_recorded"] == GRAPHS_MAX
+
+
+def test_the_next_works_input_is_on_its_way_while_one_computes_and_answers_come_in_order() -> None:
+    backend = FakeTensorRTBackend(with_graphs=False)
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    alone = [backend.run(handle, {"image": image(4)[i : i + 1]})["add_256"] for i in range(4)]
+    backend.memory.done.clear()
+    streams = backend._streams[False]
+    backend.begin([handle], {"image": image(4)[:1]})
+    backend.begin([handle], {"image": image(4)[1:2]})
+    with backend.memory.current():  # the copying engine is ahead: both inputs are in before either computes
+        backend.memory.named(streams.inwards).do()
+    assert backend.memory.done == ["in", "in"]
+    answers = [backend.finish()["add_256"]]
+    backend.begin([handle], {"image": image(4)[2:3]})
+    answers.append(backend.finish()["add_256"])
+    backend.begin([handle], {"image": image(4)[3:4]})
+    answers += [backend.finish()["add_256"], backend.finish()["add_256"]]
+    assert [answer.tobytes() for answer in answers] == [answer.tobytes() for answer in alone]
+    with pytest.raises(AssertionError, match="finish one first"):
+        for _ in range(3):
+            backend.begin([handle], {"image": image(1)})
+
+
+def test_an_urgent_work_and_a_normal_one_of_one_engine_do_not_share_its_memory_at_once() -> None:
+    """Both are in flight, on streams of different priority; whichever is waited for, each gets its own answer."""
+    backend = FakeTensorRTBackend()
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    alone = [backend.run(handle, {"image": image(2)[i : i + 1]})["add_256"].tobytes() for i in range(2)]
+    backend.memory.done.clear()
+    backend.begin([handle], {"image": image(2)[:1]})
+    backend.begin([handle], {"image": image(2)[1:]}, urgent=True)
+    with backend.memory.current():
+        backend.memory.named(backend._streams[True].compute).do()  # the GPU would serve the urgent stream first
+    assert backend.memory.done.count("compute") == 2  # the normal one, begun before, had to go first
+    assert [backend.finish()["add_256"].tobytes(), backend.finish()["add_256"].tobytes()] == alone
+
+
+def test_streams_of_urgent_works_are_urgent_ones() -> None:
+    backend = FakeTensorRTBackend()
+    with backend.memory.current():
+        urgencies = {u: {backend.memory.named(s).urgent for s in backend._streams[u]} for u in (False, True)}
+    assert urgencies == {False: {False}, True: {True}}
+
+
+def test_an_answer_that_goes_on_here_is_not_copied_in_again() -> None:
+    backend, again = FakeTensorRTBackend(), FakeTensorRTBackend()
+    tensors = copied = {"image": image(3)}
+    for handle, other in zip(whole_chain(backend), whole_chain(again)):
+        tensors = backend.run(handle, tensors)
+        copied = again.run(other, {name: array.copy() for name, array in copied.items()})
+    assert [way for way, _ in backend.memory.copies] == ["in", "out", "out", "out", "out"]
+    assert [way for way, _ in again.memory.copies] == ["in", "out"] * 4
+    assert tensors["logits"].tobytes() == copied["logits"].tobytes()
+
+
+def test_an_older_answer_is_copied_in_since_its_place_is_another_works_by_now() -> None:
+    backend = FakeTensorRTBackend()
+    first, second, *_ = whole_chain(backend)
+    old = backend.run(first, {"image": image(3)[:1]})
+    for i in (1, 2):
+        backend.run(first, {"image": image(3)[i : i + 1]})
+    expected = backend.run(second, {name: array.copy() for name, array in old.items()})
+    (name,) = expected
+    assert backend.run(second, old)[name].tobytes() == expected[name].tobytes()
+
+
+def test_any_thread_may_load_run_and_unload_since_each_call_brings_the_context() -> None:
+    backend = FakeTensorRTBackend()
+    own = backend.memory.taken.all()
+    with ThreadPoolExecutor(1) as loader, ThreadPoolExecutor(1) as runner:
+        handle = loader.submit(backend.load, STORE, Segment(MODEL, 0, 1)).result()
+        answers = [runner.submit(backend.run, handle, {"image": image(1)}).result() for _ in range(3)]
+        runner.submit(backend.unload, handle).result()
+    assert len({answer["add_256"].tobytes() for answer in answers}) == 1
+    assert backend.memory.taken.all() == own
+    with pytest.raises(EngineError, match="INVALID_CONTEXT"):
+        backend.memory.take(1)  # as a call outside would be
 
 
 def test_works_that_run_together_get_their_own_answers_back() -> None:
@@ -64,8 +191,40 @@ def test_works_that_run_together_get_their_own_answers_back() -> None:
     works = [{"image": image(5)[:1]}, {"image": image(5)[1:4]}, {"image": image(5)[4:]}]
     together = backend.run_together(handle, works)
     for work, answer in zip(works, together):
+        assert not isinstance(answer, Exception)
         for name, array in backend.run(handle, work).items():
             np.testing.assert_allclose(answer[name], array, rtol=1e-5, atol=1e-5)
+
+
+def test_more_works_than_one_batch_holds_run_as_several_and_one_that_is_wrong_fails_alone() -> None:
+    backend = FakeTensorRTBackend()
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    assert backend.batch_max(handle) == 8
+    works = [{"image": image(20)[i : i + 1]} for i in range(20)]
+    works[3] = {"image": np.zeros((1, 3, 32, 32), np.float64)}
+    works[5] = {"image": image(9)}
+    backend.memory.copies.clear()
+    together = backend.run_together(handle, works)
+    assert [way for way, _ in backend.memory.copies] == ["in", "out"] * 3  # 4, 8 and 6 works
+    wrong = {i: str(answer) for i, answer in enumerate(together) if isinstance(answer, Exception)}
+    assert sorted(wrong) == [3, 5] and "float64" in wrong[3] and "batch 9" in wrong[5]
+    for i in (0, 12, 19):
+        answer = together[i]
+        assert not isinstance(answer, Exception)
+        np.testing.assert_allclose(answer["add_256"], backend.run(handle, works[i])["add_256"], rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_that_is_refused_is_run_work_by_work() -> None:
+    backend = FakeTensorRTBackend()
+    handle = backend.load(STORE, Segment(MODEL, 0, 1))
+    works = [{"image": image(3)[i : i + 1]} for i in range(3)]
+    fake.FAIL_RUNS[:] = [True, False, True, False]  # the batch, and the second of its works
+    together = backend.run_together(handle, works)
+    fake.FAIL_RUNS.clear()
+    assert [isinstance(answer, EngineError) for answer in together] == [False, True, False]
+    third = together[2]
+    assert not isinstance(third, Exception)
+    assert third["add_256"].tobytes() == backend.run(handle, works[2])["add_256"].tobytes()
 
 
 def test_an_answer_is_not_overwritten_by_the_next_run() -> None:
@@ -99,9 +258,20 @@ def test_an_engine_that_does_not_fit_and_one_that_is_missing_are_refused_with_th
         TensorRTBackend(BINDINGS, HostMemory(), DEVICE).load(STORE, Segment(MODEL, 0, 1))
 
 
-def test_a_plan_that_is_none_takes_no_memory(tmp_path: Path) -> None:
-    import shutil
+def test_an_engine_in_int8_is_taken_only_where_there_is_no_other_and_said(tmp_path: Path) -> None:
+    folder = tmp_path / MODEL
+    shutil.copytree(with_engines(STORE), folder)
+    manifest = read_manifest(folder)
+    usual = manifest.engines[0]
+    small = msgspec.structs.replace(usual, precision="int8", flags=("detailed", "int8 by entropy on 0123456789ab"))
+    for engines, lines in (((small, usual), 0), ((small,), 1)):
+        write_manifest(folder, msgspec.structs.replace(manifest, engines=engines))
+        said: List[str] = []
+        TensorRTBackend(BINDINGS, HostMemory(), DEVICE, said.append).load(folder, Segment(MODEL, 0, 1))
+        assert len(said) == lines and all("runs in INT8" in line and "0123456789ab" in line for line in said)
 
+
+def test_a_plan_that_is_none_takes_no_memory(tmp_path: Path) -> None:
     from pamdi.engines.manifest import sha256_of
 
     folder = tmp_path / MODEL
@@ -113,4 +283,4 @@ def test_a_plan_that_is_none_takes_no_memory(tmp_path: Path) -> None:
     memory = HostMemory()
     with pytest.raises(EngineError, match="0000-0001.plan: TensorRT 10.3.0 cannot load it: build it again"):
         TensorRTBackend(BINDINGS, memory, DEVICE).load(folder, Segment(MODEL, 0, 1))
-    assert memory.taken_bytes == 0
+    assert "bytes" not in memory.taken.all()

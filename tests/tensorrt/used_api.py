@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Set, Tuple
 
 ENGINES = Path(__file__).parents[2] / "engines"
-SOURCES = ("tensorrt_builder.py", "tensorrt_backend.py")
+SOURCES = ("tensorrt_builder.py", "tensorrt_backend.py", "tensorrt_runs.py")
 STANDS_FOR = {
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
     "profile": "IOptimizationProfile", "cache": "ITimingCache", "engine": "ICudaEngine", "inspector": "EngineInspector",

@@ -3,14 +3,15 @@
 Only what our code calls is here, and the contract test holds this file to the same list as the real bindings: a method
 that the real ones lack cannot hide here. "Device" addresses are addresses of this process.
 
-FAKE_TENSORRT says what else happens in a build: ``kill`` (as the kernel does when memory ends), or the path of a file
-to wait for before the second engine.
+FAKE_TENSORRT says what else happens in a build: ``kill`` (as the kernel does when memory ends), ``kill N`` (before the
+worker's N-th step, see ``_count``), or the path of a file to wait for before the second engine.
 """
 
 import ctypes
 import json
 import os
 import signal
+import sys
 import time
 from typing import Any, Dict, List
 
@@ -19,6 +20,25 @@ import onnx
 import onnxruntime
 
 __version__ = "10.3.0"
+STREAMS: Dict[int, Any] = {}  # by handle: what a stream is asked to do goes through ``put``; see host_memory
+FAIL_RUNS: List[bool] = []  # whether each of the next enqueues is refused
+
+
+_steps = 0
+
+
+def _count(event: str, arguments: Any) -> None:
+    """Kills the worker before its N-th file operation in the model's folder."""
+    global _steps
+    told = os.environ.get("FAKE_TENSORRT", "")
+    if event in ("open", "os.rename", "os.remove", "os.mkdir") and sys.argv[-1] in str(arguments[0]):
+        _steps += 1
+        if _steps == int(told.partition(" ")[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if os.environ.get("FAKE_TENSORRT", "").startswith("kill "):
+    sys.addaudithook(_count)
 
 
 class _Severity:
@@ -196,7 +216,7 @@ class Builder:
         told = os.environ.get("FAKE_TENSORRT", "")
         if told == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        while told and Builder.built == 1 and not os.path.exists(told):
+        while told and not told.startswith("kill ") and Builder.built == 1 and not os.path.exists(told):
             time.sleep(0.01)
         Builder.built += 1
         config.progress_monitor.phase_start("tactics", None, 1)
@@ -207,13 +227,28 @@ class Builder:
         return len(header).to_bytes(4, "little") + header + network.model.SerializeToString()
 
 
+class ExecutionContextAllocationStrategy:
+    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = range(3)
+
+
 class IExecutionContext:
-    def __init__(self, engine: "ICudaEngine") -> None:
+    """``changes`` counts what was set. A graph that was recorded before the last of them gives nonsense, as TensorRT's
+    guide warns; and a recording fails unless an enqueue with the same shapes came before."""
+
+    def __init__(self, engine: "ICudaEngine", strategy: int) -> None:
         self._engine = engine
         self._shapes: Dict[str, Any] = {}
         self._addresses: Dict[str, int] = {}
+        self._memory_wanted = engine.device_memory_size_v2 if strategy == 2 else 0
+        self._enqueued: Any = None
+        self.changes = 0
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self.changes += 1
+        self._memory_wanted -= size if memory else 0
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
+        self.changes += 1
         low, _, high = self._engine.profile[name]
         good = all(a <= have <= b for a, have, b in zip(low, shape, high))
         if good:
@@ -221,6 +256,7 @@ class IExecutionContext:
         return good
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        self.changes += 1
         self._addresses[name] = memory
         return True
 
@@ -232,17 +268,33 @@ class IExecutionContext:
         return profile_index == 0
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        feed = {name: self._view(name, shape).copy() for name, shape in self._shapes.items()}
-        names = [output.name for output in self._engine.session.get_outputs()]
-        for name, array in zip(names, self._engine.session.run(names, feed)):
-            self._view(name, array.shape)[...] = array
+        if self._memory_wanted > 0 or FAIL_RUNS and FAIL_RUNS.pop(0):
+            return False
+        shapes, addresses, changes = dict(self._shapes), dict(self._addresses), self.changes
+        stream = STREAMS.get(stream_handle)
+        if stream is None:
+            self._execute(shapes, addresses)
+        elif stream.recording:
+            if self._enqueued != shapes:
+                return False
+            stream.put(lambda: self._execute(shapes, addresses, spoilt=self.changes != changes))
+        else:
+            stream.put(lambda: self._execute(shapes, addresses))
+        self._enqueued = shapes
         return True
 
-    def _view(self, name: str, shape: Any) -> Any:
-        dtype = self._engine.dtype(name)
-        size = int(np.prod(shape)) * dtype.itemsize
-        buffer = (ctypes.c_char * size).from_address(self._addresses[name])
-        return np.frombuffer(buffer, dtype).reshape(shape)
+    def _execute(self, shapes: Dict[str, Any], addresses: Dict[str, int], spoilt: bool = False) -> None:
+        feed = {name: _view(self._engine, name, shape, addresses).copy() for name, shape in shapes.items()}
+        names = [output.name for output in self._engine.session.get_outputs()]
+        for name, array in zip(names, self._engine.session.run(names, feed)):
+            _view(self._engine, name, array.shape, addresses)[...] = 0 if spoilt else array
+
+
+def _view(engine: "ICudaEngine", name: str, shape: Any, addresses: Dict[str, int]) -> Any:
+    dtype = engine.dtype(name)
+    size = int(np.prod(shape)) * dtype.itemsize
+    buffer = (ctypes.c_char * size).from_address(addresses[name])
+    return np.frombuffer(buffer, dtype).reshape(shape)
 
 
 class ICudaEngine:
@@ -277,8 +329,8 @@ class ICudaEngine:
         known = {"float": "float32", "float16": "float16", "int64": "int64"}
         return np.dtype(known[self.get_tensor_dtype(name)[7:-1]])
 
-    def create_execution_context(self) -> IExecutionContext:
-        return IExecutionContext(self)
+    def create_execution_context(self, strategy: int = 0) -> IExecutionContext:
+        return IExecutionContext(self, strategy)
 
     def create_engine_inspector(self) -> "EngineInspector":
         return EngineInspector()
