@@ -111,7 +111,7 @@ class Hops:
         if self._holdings.get(held.key) is not held:
             self._context.note("results_of_ended_works")
             return
-        following = held.key._replace(boundary=segment.stop)
+        following = held.key.at(segment.stop)
         if following in self._holdings:  # the same work came here by another way, and is further on
             self._context.note("duplicates_suppressed")
             self.tell_upstream(held)
@@ -147,7 +147,7 @@ class Hops:
             self._context.note("results_unexpected", f"{event.key} was not running here")
             return
         self.compute.finish()
-        self.asking.withdraw(held.key._replace(boundary=segment.stop))
+        self.asking.withdraw(held.key.at(segment.stop))
         if self._holdings.get(held.key) is held:
             self._context.note("inferences_failed", f"{held.key.work}: {event.detail}")
             held.failed_here = True

@@ -46,7 +46,11 @@ class Backlog(msgspec.Struct, frozen=True):
 
     def ahead_of(self, urgency: float) -> float:
         """Seconds that a newcomer of ``urgency`` waits: what has started, and every class at or above its own."""
-        return self.running_s + sum([entry.seconds for entry in self.classes if entry.urgency >= urgency])
+        queued_s = 0.0
+        for entry in self.classes:
+            if entry.urgency >= urgency:
+                queued_s += entry.seconds
+        return self.running_s + queued_s
 
     def above(self, urgency: float) -> float:
         """Seconds that a work of ``urgency`` which goes on where it is waits: only more urgent classes."""

@@ -4,7 +4,7 @@ A will alone means *suspect*: no new works go there. *Dead* means a silent link 
 reopened within ``dead_s``, or a silent link and a will: what was handed there is handed on again.
 """
 
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
@@ -16,8 +16,8 @@ class Peer:
     """One neighbour. ``promised``: seconds of our own works asked of it that its backlog does not show yet."""
 
     __slots__ = (
-        "avoid", "backlog", "beacon", "delay_s", "down_since", "heard_at", "instance", "promised", "rate_bytes_per_s",
-        "ready", "state", "up",
+        "avoid", "backlog", "beacon", "delay_s", "down_since", "draining", "heard_at", "instance", "promised",
+        "rate_bytes_per_s", "ready", "state", "up",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -26,6 +26,7 @@ class Peer:
         self.down_since: Optional[float] = None
         self.state = "online"
         self.beacon: Optional[Beacon] = None
+        self.draining = False
         self.ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
         self.backlog = Backlog()
         self.heard_at = 0.0
@@ -42,6 +43,7 @@ class Peers:
         self._context = context
         self._peers: Dict[str, Peer] = {}
         self._linked: List[str] = []
+        self._up: List[Tuple[str, Peer]] = []
         self.layout = 0
 
     def get(self, id: str) -> Peer:
@@ -104,7 +106,7 @@ class Peers:
                     ready[at] = (segment.stop, segment.seconds)
             peer.ready = ready
             self.layout += 1
-        peer.beacon = beacon
+        peer.beacon, peer.draining = beacon, beacon.draining
         self.backlog_is(beacon.device, beacon.backlog)
         peer.avoid.clear()
 
@@ -122,25 +124,31 @@ class Peers:
         self.get(id).promised.pop(name, None)
         self._context.there += 1
 
-    def candidates(self, model: str, boundary: int, urgency: float, nbytes: int) -> Iterator[Candidate]:
-        """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated,
-        W * c as the peer says it, and Q as far as we know now.
+    def candidates(
+        self, model: str, boundary: int, urgency: float, nbytes: int, leaving_s: float
+    ) -> List[Candidate]:
+        """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated and
+        ``leaving_s`` on top, W * c as the peer says it, and Q as far as we know now.
 
         What was reported of Q shrinks as time goes by, since the peer works on it; what we promised it since is added.
         """
-        now = self._context.now
-        for id in self._linked:
-            peer = self._peers[id]
-            entry = peer.ready.get((model, boundary))
-            if entry is None or peer.state != "online" or peer.beacon is None or peer.beacon.draining:
+        now, place = self._context.now, (model, boundary)
+        found = []
+        for id, peer in self._up:
+            run = peer.ready.get(place)
+            if run is None or peer.draining or peer.state != "online":
                 continue
             if peer.avoid and self._is_avoided(peer, urgency):
                 continue
-            waits_s = max(0.0, peer.backlog.ahead_of(urgency) - (now - peer.heard_at))
+            waits_s = peer.backlog.ahead_of(urgency) - (now - peer.heard_at)
+            if waits_s < 0.0:
+                waits_s = 0.0
             for klass, seconds in peer.promised.values():
                 if klass >= urgency:
                     waits_s += seconds
-            yield Candidate(id, nbytes / peer.rate_bytes_per_s + peer.delay_s, entry[1], waits_s)
+            transfer_s = nbytes / peer.rate_bytes_per_s + peer.delay_s + leaving_s
+            found.append(Candidate(id, transfer_s, run[1], waits_s))
+        return found
 
     def can_run(self, model: str, boundary: int) -> bool:
         """Whether anybody in reach holds the segment that starts at ``boundary``, busy or not."""
@@ -172,6 +180,7 @@ class Peers:
         self._context.there += 1
 
     def _changed(self) -> None:
-        self._linked = sorted(id for id, peer in self._peers.items() if peer.up)
+        self._up = sorted((id, peer) for id, peer in self._peers.items() if peer.up)
+        self._linked = [id for id, _ in self._up]
         self.layout += 1
         self._context.there += 1

@@ -16,6 +16,7 @@ from pamdi.core.holdings import Held, Holdings
 from pamdi.core.klass import Klass
 from pamdi.core.messages import Rtc
 from pamdi.core.peers import Peers
+from pamdi.core.policy import Waiting
 from pamdi.core.room import Room
 from pamdi.core.seeking import Group, Seeking
 from pamdi.core.segment import Segment
@@ -76,7 +77,7 @@ class Placing:
     def forget(self, held: Held) -> None:
         self.left(held)
         if self.compute.running is held and self.compute.segment is not None:  # give back what was asked early
-            self.asking.withdraw(held.key._replace(boundary=self.compute.segment.stop))
+            self.asking.withdraw(held.key.at(self.compute.segment.stop))
         self._holdings.remove(held)
 
     def lifted(self, held: Held) -> None:
@@ -132,10 +133,10 @@ class Placing:
         model = self._context.models.get(held.model)
         if model is None or segment.stop >= model.units:
             return
-        key = held.key._replace(boundary=segment.stop)
+        key = held.key.at(segment.stop)
         if key in self._holdings:
             return
-        view = waiting(held, self.klass(held))._replace(boundary=segment.stop, continuing=True)
+        view = Waiting(key.source, key.id, held.head, key.boundary, self.klass(held), held.born, continuing=True)
         entering = model.bytes[segment.first] or 1
         nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
         best = self.asking.best(view, held.model, nbytes)

@@ -31,6 +31,10 @@ class Key(NamedTuple):
     def work(self) -> WorkId:
         return WorkId(self.source, self.id)
 
+    def at(self, boundary: int) -> "Key":
+        """The same work, at another boundary. (``_replace`` does it in twice the time.)"""
+        return Key(self.source, self.id, self.attempt, self.step, boundary)
+
 
 class Visit(msgspec.Struct, frozen=True):
     """What one device did for a work: units [first, stop), and where the seconds went.
