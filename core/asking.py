@@ -44,7 +44,7 @@ class Asking:
         self._holdings = holdings
         self._ahead = Ahead(context, peers, slots)
         self._asks: Dict[Key, Ask] = {}
-        self._overdue = False
+        self.overdue = False  # whether ``expired`` has something to look at
         self._number = 0
 
     def next_number(self) -> int:
@@ -135,9 +135,7 @@ class Asking:
 
     def expired(self) -> List[Key]:
         """Requests whose time is up, each given back to its peer, which is then avoided for a moment."""
-        if not self._overdue:
-            return []
-        self._overdue, now = False, self._context.now
+        self.overdue, now = False, self._context.now
         keys = [key for key, ask in self._asks.items() if ask.until <= now]
         for key in keys:
             ask = self._asks[key]
@@ -206,4 +204,4 @@ class Asking:
 
     def _expire(self, key: Key) -> None:
         """``expired`` does the work, in the round that follows every event."""
-        self._overdue = True
+        self.overdue = True

@@ -70,14 +70,15 @@ class Device:
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
         placing, slots = self.placing, self.slots
+        compute = placing.compute
         if self._layout != slots.layout:
             self._layout = slots.layout
             placing.layout_changed()
         placing.place_all()
-        started = placing.compute.start_next()
+        started = compute.start_next() if compute.running is None else None
         placing.room.grant_parked()
-        if started is not None and placing.compute.segment is not None:
-            placing.ask_early(started, placing.compute.segment)
+        if started is not None and compute.segment is not None:
+            placing.ask_early(started, compute.segment)
         if slots.draining():
             slots.unload_idle(placing.compute.in_use())
         self.beacons.tell_if_changed()
@@ -112,8 +113,9 @@ class Device:
 
     def _received(self, event: ev.Received) -> None:
         message = event.message
-        wrong = complaint(message, self.context.limits.promise_s_max)
-        if not wrong and isinstance(message, ms.Tensor) and event.payload is None:
+        before = self.peers.last_beacon(event.peer) if type(message) is ms.Beacon else None
+        wrong = complaint(message, self.context.limits.promise_s_max, before)
+        if not wrong and event.payload is None and isinstance(message, ms.Tensor):
             wrong = "a tensor without its data"
         if wrong or not 0.0 <= event.transit_s < float("inf") or event.nbytes < 0:
             self._malformed(event, wrong or "impossible measures of its way here")

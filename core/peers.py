@@ -64,6 +64,9 @@ class Peers:
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
 
+    def last_beacon(self, id: str) -> Optional[Beacon]:
+        return self._peers[id].beacon if id in self._peers else None
+
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""
         peer = self.get(id)
@@ -98,7 +101,8 @@ class Peers:
         peer = self.get(beacon.device)
         if not peer.up:
             return  # a retained or late word of somebody we cannot reach anyway
-        if peer.beacon is None or peer.beacon.ready != beacon.ready:
+        known = peer.beacon
+        if known is None or (known.ready is not beacon.ready and known.ready != beacon.ready):
             ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
             for segment in beacon.ready:
                 at = (segment.model, segment.first)
@@ -107,8 +111,9 @@ class Peers:
             peer.ready = ready
             self.layout += 1
         peer.beacon, peer.draining = beacon, beacon.draining
-        self.backlog_is(beacon.device, beacon.backlog)
+        peer.backlog, peer.heard_at = beacon.backlog, self._context.now
         peer.avoid.clear()
+        self._context.there += 1
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
         peer = self.get(id)

@@ -118,15 +118,17 @@ class Placing:
     def place_all(self) -> None:
         """Place every seeking work that can be placed now: most urgent first, one look per group of equals. Nothing
         is looked at while nothing has changed since the last time."""
-        for key in self.asking.expired():
-            self.back_to_seeking(key)
-        state = (self._context.here, self._context.there, self._sought)
-        if state == self._looked:
+        context = self._context
+        if self.asking.overdue:
+            for key in self.asking.expired():
+                self.back_to_seeking(key)
+        if (context.here, context.there, self._sought) == self._looked:
             return
         if self._seeking:
             self._place_fronts()
-        self._take_asking_when_idle()
-        self._looked = (self._context.here, self._context.there, self._sought)
+        if self.compute.running is None:
+            self._take_asking_when_idle()
+        self._looked = (context.here, context.there, self._sought)
 
     def ask_early(self, held: Held, segment: Segment) -> None:
         """``held`` has just started ``segment``: if its next place is elsewhere, ask there while it computes."""

@@ -15,9 +15,11 @@ COUNT_MAX = 10**9
 URGENCY_MAX = 1e12
 
 
-def complaint(message: AnyMessage, promise_s_max: float) -> str:
+def complaint(message: AnyMessage, promise_s_max: float, before: Optional[Beacon] = None) -> str:
     """What is wrong with the numbers of ``message``, or "". ``promise_s_max``: the longest time that may be asked
-    for or granted."""
+    for or granted. ``before``: the last beacon of the same peer, whose segments need no second look."""
+    if type(message) is Beacon:
+        return _beacon(message, before)
     check = _CHECKS.get(type(message))
     return check(message, promise_s_max) if check is not None else ""
 
@@ -68,15 +70,14 @@ def _ctc(ctc: Ctc, promise_s_max: float) -> str:
     return "" if _backlog(ctc.backlog) else "a backlog out of range"
 
 
-def _beacon(beacon: Beacon, _: float) -> str:
-    for segment in beacon.ready:
+def _beacon(beacon: Beacon, before: Optional[Beacon]) -> str:
+    for segment in () if before is not None and before.ready == beacon.ready else beacon.ready:
         if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
             return "segments out of range"
     return "" if _backlog(beacon.backlog) else "a backlog out of range"
 
 
 _CHECKS: Dict[Type[Any], Callable[[Any, float], str]] = {
-    Beacon: _beacon,
     Rtc: _rtc,
     Ctc: _ctc,
     Refusal: lambda m, _: "" if _backlog(m.backlog) else "a backlog out of range",
