@@ -49,6 +49,8 @@ class Room:
         self._parked: Dict[Key, Reservation] = {}
         self._tally = compute.tally
         self._granted = -1
+        self._by_class: Dict[float, float] = {}
+        self._counted = -1
 
     def __len__(self) -> int:
         """Works queued or promised."""
@@ -147,6 +149,13 @@ class Room:
         return total
 
     def _seconds(self) -> Dict[float, float]:
+        """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the
+        caller."""
+        if self._counted != self._context.here:
+            self._by_class, self._counted = self._count(), self._context.here
+        return self._by_class
+
+    def _count(self) -> Dict[float, float]:
         seconds = self._tally.seconds_by_class()
         running, segment = self._compute.running, self._compute.segment
         if running is not None and segment is not None:

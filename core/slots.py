@@ -105,7 +105,7 @@ class Slots:
         slot = self._slots.get(segment)
         if slot is not None and seconds >= 0:
             slot.seconds = seconds if slot.seconds <= 0 else 0.9 * slot.seconds + 0.1 * seconds
-            self._run_s = {}
+            self._forget_runs(segment)
             if slot.said is not None and slot.said.seconds != round(slot.seconds, 6):
                 self._said = slot.said = None
             self._context.here += 1
@@ -146,6 +146,11 @@ class Slots:
 
     def publish(self) -> None:
         self._context.emit(PublishAllocation(self.state()))
+
+    def _forget_runs(self, segment: Segment) -> None:
+        """Those that begin at or before ``segment``: the others do not go through it."""
+        model, first = segment.model, segment.first
+        self._run_s = {(m, u): s for (m, u), s in self._run_s.items() if u > first or m != model}
 
     def _say(self, segment: Segment) -> ReadySegment:
         slot = self._slots[segment]
