@@ -186,6 +186,8 @@ class Asking:
         return self._context.policy.may_take(work, device, self._context.device, routes)
 
     def _may_ask(self, urgency: float) -> bool:
+        if len(self._asks) < self._context.limits.asks_max:
+            return True
         unanswered = 0
         for ask in self._asks.values():
             if not ask.granted and ask.urgency >= urgency:

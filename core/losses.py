@@ -21,6 +21,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.work import Key, WorkId
 
 NEVER = float("inf")
+TIMED = KEPT | {"seeking", "sent"}  # places in which a work may not stay for ever
 
 
 class Losses:
@@ -63,7 +64,7 @@ class Losses:
 
     def watch(self, held: Held) -> None:
         """``held`` has just come, or moved to another place."""
-        at = held.since + self._patience_s(held)
+        at = held.since + self._patience_s(held) if held.place in TIMED else NEVER
         if held.due is not None and held.head != self._context.device:
             at = min(at, held.due)
         if held.age_s_max is not None and self._context.now < held.born + held.age_s_max:
@@ -71,7 +72,7 @@ class Losses:
         if at < NEVER:
             self._context.timers.set(at, self._look, held)
         else:
-            self.unwatch(held)
+            self._context.timers.drop(self._look, held)
 
     def unwatch(self, held: Held) -> None:
         self._context.timers.drop(self._look, held)

@@ -13,11 +13,12 @@ from pamdi.core.policy import Candidate
 
 
 class Peer:
-    """One neighbour. ``promised``: seconds of our own works asked of it that its backlog does not show yet."""
+    """One neighbour. ``promised``: seconds of our own works asked of it that its backlog does not show yet.
+    ``ahead_s``: what its backlog means to a newcomer, for the classes in which that has been asked."""
 
     __slots__ = (
-        "avoid", "backlog", "beacon", "delay_s", "down_since", "draining", "heard_at", "instance", "promised",
-        "rate_bytes_per_s", "ready", "state", "up",
+        "ahead_s", "avoid", "backlog", "beacon", "delay_s", "down_since", "draining", "heard_at", "instance",
+        "promised", "rate_bytes_per_s", "ready", "state", "up",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -29,6 +30,7 @@ class Peer:
         self.draining = False
         self.ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
         self.backlog = Backlog()
+        self.ahead_s: Dict[float, float] = {}
         self.heard_at = 0.0
         self.promised: Dict[object, Tuple[float, float]] = {}
         self.avoid: List[Tuple[float, float]] = []
@@ -111,14 +113,11 @@ class Peers:
             peer.ready = ready
             self.layout += 1
         peer.beacon, peer.draining = beacon, beacon.draining
-        peer.backlog, peer.heard_at = beacon.backlog, self._context.now
         peer.avoid.clear()
-        self._context.there += 1
+        self._backlog_is(peer, beacon.backlog)
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
-        peer = self.get(id)
-        peer.backlog, peer.heard_at = backlog, self._context.now
-        self._context.there += 1
+        self._backlog_is(self.get(id), backlog)
 
     def promise(self, id: str, name: object, urgency: float, seconds: float) -> None:
         """A work of ours may go there: its seconds count until the peer's own backlog shows them."""
@@ -145,7 +144,10 @@ class Peers:
                 continue
             if peer.avoid and self._is_avoided(peer, urgency):
                 continue
-            waits_s = peer.backlog.ahead_of(urgency) - (now - peer.heard_at)
+            ahead_s = peer.ahead_s.get(urgency)
+            if ahead_s is None:
+                ahead_s = peer.ahead_s[urgency] = peer.backlog.ahead_of(urgency)
+            waits_s = ahead_s - (now - peer.heard_at)
             if waits_s < 0.0:
                 waits_s = 0.0
             for klass, seconds in peer.promised.values():
@@ -176,6 +178,10 @@ class Peers:
         peer.avoid = [(t, u) for t, u in peer.avoid if t > self._context.now]
         peer.avoid.append((until, urgency))
         self._context.timers.set(until, self._ask_again, id)
+        self._context.there += 1
+
+    def _backlog_is(self, peer: Peer, backlog: Backlog) -> None:
+        peer.backlog, peer.ahead_s, peer.heard_at = backlog, {}, self._context.now
         self._context.there += 1
 
     def _is_avoided(self, peer: Peer, urgency: float) -> bool:

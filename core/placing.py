@@ -23,7 +23,7 @@ from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key
 
-Front = Tuple[Tuple[float, ...], Key, Group, Held]
+Front = Tuple[Tuple[float, ...], Key, Group, Held, Waiting]
 
 
 class Placing:
@@ -151,21 +151,22 @@ class Placing:
             self._add_front(fronts, group)
         heapify(fronts)
         while fronts:
-            _, _, group, held = heappop(fronts)
-            if self._place(held, group.urgency):
+            _, _, group, held, view = heappop(fronts)
+            if self._place(held, view):
                 self._add_front(fronts, group)
 
     def _add_front(self, fronts: List[Front], group: Group) -> None:
-        if self.asking.nobody(group.model, group.boundary, group.urgency, group.continuing):
-            return
         policy = self._context.policy
         key = self._seeking.front(group, policy.youngest_first)
-        held = self._holdings.get(key) if key is not None else None
+        if key is None or self.asking.nobody(group.model, group.boundary, group.urgency, group.continuing):
+            return
+        held = self._holdings.get(key)
         if held is not None:
-            heappush(fronts, (policy.rank(waiting(held, group.urgency), self._context.now), held.key, group, held))
+            view = waiting(held, group.urgency)
+            heappush(fronts, (policy.rank(view, self._context.now), key, group, held, view))
 
-    def _place(self, held: Held, urgency: float) -> bool:
-        best = self.asking.best(waiting(held, urgency), held.model, held.nbytes, held.failed_here)
+    def _place(self, held: Held, view: Waiting) -> bool:
+        best = self.asking.best(view, held.model, held.nbytes, held.failed_here)
         if best is None:
             return False
         self._seeking.discard(held.key)

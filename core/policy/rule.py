@@ -76,6 +76,12 @@ class Policy:
         return True
 
     def pick(self, work: Waiting, candidates: Sequence[Candidate], now: float) -> Candidate:
-        """Which worker next. Ties go to the first: callers list their own device first, then by name."""
+        """Which worker next: the smallest ratio. Ties go to the first: callers list their own device first, then by
+        name. (A loop, not ``min`` of ``ratio``: this is the core's innermost line.)"""
         age_s, urgency = now - work.born, work.urgency
-        return min(candidates, key=lambda c: ratio(c, age_s, urgency))
+        best, least = candidates[0], float("inf")
+        for c in candidates:
+            cost = (c.transfer_s + age_s + c.compute_s + c.backlog_s) / urgency
+            if cost < least:
+                best, least = c, cost
+        return best
