@@ -73,6 +73,7 @@ class World:
                 bool(scenario.fault),
             )  # fmt: skip
         self._doers = self._make_doers()
+        self._sized: Tuple[Optional[ms.AnyMessage], int] = (None, 0)
 
     # -- a run -----------------------------------------------------------------------------------------------------
 
@@ -207,18 +208,23 @@ class World:
         peer = machine.peers.get(i.peer)
         if peer is None or not peer.pair.up:
             return
-        payload = i.payload
-        nbytes = control_bytes(i.message) if payload is None else payload.nbytes
+        message, payload = i.message, i.payload
+        if payload is not None:
+            nbytes = payload.nbytes
+        else:
+            if message is not self._sized[0]:  # what goes to all neighbours is measured once
+                self._sized = (message, control_bytes(message))
+            nbytes = self._sized[1]
         self._leave(Parcel(machine, peer, i, nbytes, self.heap.now))
 
     def _leave(self, parcel: Parcel) -> None:
         """Onto the next line of the way."""
         line = parcel.peer.lines[parcel.leg]
-        if parcel.payload is None:
+        if parcel.send.payload is None:
             left_at = line.server.say(line, parcel.nbytes)
             self.heap.put(left_at + line.delay_s, self._arrive, parcel)
         else:
-            line.server.put(Transfer(line, parcel.nbytes, parcel.urgency, self._left, Parcel.alive, parcel))
+            line.server.put(Transfer(line, parcel.nbytes, parcel.send.urgency, self._left, Parcel.alive, parcel))
 
     def _left(self, transfer: Transfer) -> None:
         self.heap.put(self.heap.now + transfer.line.delay_s, self._arrive, transfer.parcel)
@@ -235,13 +241,13 @@ class World:
         if parcel.leg < len(peer.lines):
             self._leave(parcel)
             return
-        nbytes = 0
-        if parcel.payload is not None:
+        message, payload, nbytes = parcel.send.message, parcel.send.payload, 0
+        if payload is not None:
             nbytes = parcel.nbytes
-            if self._large and isinstance(parcel.message, ms.Tensor):
-                self.connections.reach(peer.to, parcel.message.work.head)
+            if self._large and isinstance(message, ms.Tensor):
+                self.connections.reach(peer.to, message.work.head)
         transit_s = self.heap.now - parcel.sent_at
-        self.feed(peer.to, ev.Received(parcel.sender.id, parcel.message, parcel.payload, nbytes, transit_s))
+        self.feed(peer.to, ev.Received(parcel.sender.id, message, payload, nbytes, transit_s))
 
     def bring(self, parcels: List[Parcel]) -> None:
         """What a cut had held."""
