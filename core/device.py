@@ -113,8 +113,8 @@ class Device:
 
     def _received(self, event: ev.Received) -> None:
         message = event.message
-        before = self.peers.last_beacon(event.peer) if type(message) is ms.Beacon else None
-        wrong = complaint(message, self.context.limits.promise_s_max, before)
+        known = self.peers.said_ready(event.peer) if type(message) is ms.Beacon else ()
+        wrong = complaint(message, self.context.limits.promise_s_max, known)
         if not wrong and event.payload is None and isinstance(message, ms.Tensor):
             wrong = "a tensor without its data"
         if wrong or not 0.0 <= event.transit_s < float("inf") or event.nbytes < 0:

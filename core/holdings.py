@@ -90,7 +90,7 @@ class Holdings:
         self._kept: "OrderedDict[Key, Held]" = OrderedDict()
         self._sent_bytes: Dict[Tuple[str, float], int] = {}
         self.kept_bytes = 0
-        self.watch: Callable[[Held], None] = lambda held: None  # called when one has come or moved
+        self.watch: Callable[[Held], None] = lambda held: None  # called when one has moved
         self.unwatch: Callable[[Held], None] = lambda held: None
 
     def __len__(self) -> int:
@@ -132,15 +132,13 @@ class Holdings:
 
     def rekey(self, held: Held, key: Key) -> None:
         """The work has moved to another boundary while it stayed here."""
-        assert key not in self._by_key, key
-        self._leave(held)
+        assert key not in self._by_key and held.place not in COUNTED, (key, held.place)
         del self._by_key[held.key]
         self._by_key[key] = held
         keys = self._by_work[held.work]
         keys.discard(held.key)
         keys.add(key)
         held.key = key
-        self._enter(held)
 
     def move(self, held: Held, place: str, peer: str = "") -> None:
         """``held`` is in ``place`` from now on, ``peer`` being the other party, if there is one."""
@@ -149,7 +147,8 @@ class Holdings:
         held.place, held.peer, held.since = place, peer, self._context.now
         if place in COUNTED:
             self._enter(held)
-        self.watch(held)
+        if place != "seeking":  # most works seek for an instant only: ``placing`` has those watched that go on seeking
+            self.watch(held)
 
     def trim(self) -> List[Held]:
         """Let go of the longest kept until the rest is within ``backup_bytes_max``. Returns those that went."""

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional, Tuple
 
 from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
-from pamdi.core.messages import Backlog, Beacon
+from pamdi.core.messages import Backlog, Beacon, ReadySegment
 from pamdi.core.policy import Candidate
 
 
@@ -66,8 +66,10 @@ class Peers:
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
 
-    def last_beacon(self, id: str) -> Optional[Beacon]:
-        return self._peers[id].beacon if id in self._peers else None
+    def said_ready(self, id: str) -> Tuple[ReadySegment, ...]:
+        """What the last beacon of ``id`` said is ready there."""
+        peer = self._peers.get(id)
+        return peer.beacon.ready if peer is not None and peer.beacon is not None else ()
 
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""

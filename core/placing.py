@@ -35,7 +35,8 @@ class Placing:
         self._seeking = Seeking()
         self._leaving: Dict[Key, Held] = {}
         self._sought = 0
-        self._looked = (0, 0, 0)
+        self._sought_now: List[Held] = []
+        self._looked = 0
         self.klass = Klass(context)
         self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full)
         self.room = Room(context, self.compute, slots, peers)
@@ -47,6 +48,7 @@ class Placing:
         self._holdings.move(held, "seeking")
         self._seeking.add(held, self.klass(held))
         self._sought += 1
+        self._sought_now.append(held)
         if held.key.boundary > 0:
             self._leaving[held.key] = held
 
@@ -122,13 +124,17 @@ class Placing:
         if self.asking.overdue:
             for key in self.asking.expired():
                 self.back_to_seeking(key)
-        if (context.here, context.there, self._sought) == self._looked:
+        if context.here + context.there + self._sought == self._looked:  # counts only grow, so their sum will do
             return
         if self._seeking:
             self._place_fronts()
+        for held in self._sought_now:
+            if held.place == "seeking":
+                self._holdings.watch(held)
+        self._sought_now.clear()
         if self.compute.running is None:
             self._take_asking_when_idle()
-        self._looked = (context.here, context.there, self._sought)
+        self._looked = context.here + context.there + self._sought
 
     def ask_early(self, held: Held, segment: Segment) -> None:
         """``held`` has just started ``segment``: if its next place is elsewhere, ask there while it computes."""

@@ -5,21 +5,23 @@ looked at where they come in. A message with a complaint is counted and dropped;
 that its sender keeps the work and asks elsewhere.
 """
 
-from typing import Any, Callable, Dict, Optional, Type
+from typing import Any, Callable, Dict, Optional, Tuple, Type
 
-from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, Refusal, Revoked, Rtc, Tensor
+from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, ReadySegment, Refusal, Revoked, Rtc, Tensor
 from pamdi.core.work import Key, Work
+
+Segments = Tuple[ReadySegment, ...]
 
 SECONDS_MAX = 1e9
 COUNT_MAX = 10**9
 URGENCY_MAX = 1e12
 
 
-def complaint(message: AnyMessage, promise_s_max: float, before: Optional[Beacon] = None) -> str:
+def complaint(message: AnyMessage, promise_s_max: float, known: Segments = ()) -> str:
     """What is wrong with the numbers of ``message``, or "". ``promise_s_max``: the longest time that may be asked
-    for or granted. ``before``: the last beacon of the same peer, whose segments need no second look."""
+    for or granted. ``known``: what the sender's last beacon said is ready, which needs no second look."""
     if type(message) is Beacon:
-        return _beacon(message, before)
+        return _beacon(message, known)
     check = _CHECKS.get(type(message))
     return check(message, promise_s_max) if check is not None else ""
 
@@ -70,10 +72,11 @@ def _ctc(ctc: Ctc, promise_s_max: float) -> str:
     return "" if _backlog(ctc.backlog) else "a backlog out of range"
 
 
-def _beacon(beacon: Beacon, before: Optional[Beacon]) -> str:
-    for segment in () if before is not None and before.ready == beacon.ready else beacon.ready:
-        if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
-            return "segments out of range"
+def _beacon(beacon: Beacon, known: Segments) -> str:
+    if beacon.ready is not known and beacon.ready != known:
+        for segment in beacon.ready:
+            if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
+                return "segments out of range"
     return "" if _backlog(beacon.backlog) else "a backlog out of range"
 
 
