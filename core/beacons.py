@@ -51,8 +51,7 @@ class Beacons:
         now, limits = self._context.now, self._context.limits
         self._told, self._told_at = beacon, now
         self._told_here, self._told_layout = self._context.here, self._slots.layout
-        for peer in self._peers.linked():
-            self._context.emit(Send(peer, beacon))
+        self._context.out.extend([Send(peer, beacon) for peer in self._peers.linked()])
         if now >= self._published_at + limits.beacon_max_s:
             self._published_at = now
             self._context.emit(PublishBeacon(beacon))
@@ -65,7 +64,10 @@ class Beacons:
         """Against what a listener believes by now: reported backlogs shrink as time goes by."""
         told = self._told.backlog if self._told is not None else Backlog()
         elapsed = self._context.now - self._told_at
-        for klass in {entry.urgency for entry in told.classes + present.classes} | {float("inf")}:
+        running_s = max(0.0, told.running_s - elapsed)
+        if abs(running_s - present.running_s) > self._context.limits.beacon_change_s:
+            return True
+        for klass in {entry.urgency for entry in told.classes + present.classes}:
             believed_s = max(0.0, told.ahead_of(klass) - elapsed)
             if abs(believed_s - present.ahead_of(klass)) > self._context.limits.beacon_change_s:
                 return True

@@ -25,7 +25,7 @@ from pamdi.core.limits import Limits
 from pamdi.core.losses import Losses
 from pamdi.core.peers import Peers
 from pamdi.core.placing import Placing
-from pamdi.core.plausible import complaint
+from pamdi.core.plausible import complaint, complaint_of_beacon
 from pamdi.core.remembered import Remembered
 from pamdi.core.replay import Replay
 from pamdi.core.slots import Slots
@@ -113,8 +113,10 @@ class Device:
 
     def _received(self, event: ev.Received) -> None:
         message = event.message
-        known = self.peers.said_ready(event.peer) if type(message) is ms.Beacon else ()
-        wrong = complaint(message, self.context.limits.promise_s_max, known)
+        if type(message) is ms.Beacon:
+            wrong = complaint_of_beacon(message, self.peers.said_ready(event.peer))
+        else:
+            wrong = complaint(message, self.context.limits.promise_s_max)
         if not wrong and event.payload is None and isinstance(message, ms.Tensor):
             wrong = "a tensor without its data"
         if wrong or not 0.0 <= event.transit_s < float("inf") or event.nbytes < 0:

@@ -102,11 +102,11 @@ class Peers:
         self._context.there += 1
 
     def heard(self, beacon: Beacon) -> None:
-        peer = self.get(beacon.device)
-        if not peer.up:
+        peer = self._peers.get(beacon.device)
+        if peer is None or not peer.up:
             return  # a retained or late word of somebody we cannot reach anyway
         known = peer.beacon
-        if known is None or (known.ready is not beacon.ready and known.ready != beacon.ready):
+        if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
             ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
             for segment in beacon.ready:
                 at = (segment.model, segment.first)

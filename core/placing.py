@@ -126,12 +126,10 @@ class Placing:
                 self.back_to_seeking(key)
         if context.here + context.there + self._sought == self._looked:  # counts only grow, so their sum will do
             return
-        if self._seeking:
+        if self._seeking.where:
             self._place_fronts()
-        for held in self._sought_now:
-            if held.place == "seeking":
-                self._holdings.watch(held)
-        self._sought_now.clear()
+        if self._sought_now:
+            self._watch_those_left()
         if self.compute.running is None:
             self._take_asking_when_idle()
         self._looked = context.here + context.there + self._sought
@@ -150,6 +148,12 @@ class Placing:
         best = self.asking.best(view, held.model, nbytes)
         if best is not None and best.device != self._context.device:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
+
+    def _watch_those_left(self) -> None:
+        for held in self._sought_now:
+            if held.place == "seeking":
+                self._holdings.watch(held)
+        self._sought_now = []
 
     def _place_fronts(self) -> None:
         fronts: List[Front] = []

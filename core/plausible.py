@@ -17,13 +17,21 @@ COUNT_MAX = 10**9
 URGENCY_MAX = 1e12
 
 
-def complaint(message: AnyMessage, promise_s_max: float, known: Segments = ()) -> str:
+def complaint(message: AnyMessage, promise_s_max: float) -> str:
     """What is wrong with the numbers of ``message``, or "". ``promise_s_max``: the longest time that may be asked
-    for or granted. ``known``: what the sender's last beacon said is ready, which needs no second look."""
-    if type(message) is Beacon:
-        return _beacon(message, known)
+    for or granted. Of a beacon, see the next function."""
     check = _CHECKS.get(type(message))
     return check(message, promise_s_max) if check is not None else ""
+
+
+def complaint_of_beacon(beacon: Beacon, known: Segments) -> str:
+    """``known``: what the sender's last beacon said is ready. Beacons are most of all messages, and hardly ever say
+    anything new there: the same segments need no second look."""
+    if beacon.ready is not known and beacon.ready != known:
+        for segment in beacon.ready:
+            if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
+                return "segments out of range"
+    return "" if _backlog(beacon.backlog) else "a backlog out of range"
 
 
 def _seconds(value: Optional[float]) -> bool:
@@ -70,14 +78,6 @@ def _ctc(ctc: Ctc, promise_s_max: float) -> str:
     if not 0.0 <= ctc.for_s <= 4 * promise_s_max:
         return f"a promise for {ctc.for_s} s"
     return "" if _backlog(ctc.backlog) else "a backlog out of range"
-
-
-def _beacon(beacon: Beacon, known: Segments) -> str:
-    if beacon.ready is not known and beacon.ready != known:
-        for segment in beacon.ready:
-            if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
-                return "segments out of range"
-    return "" if _backlog(beacon.backlog) else "a backlog out of range"
 
 
 _CHECKS: Dict[Type[Any], Callable[[Any, float], str]] = {

@@ -13,7 +13,7 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, Iterable, NamedTuple, Tuple
+from typing import Dict, Iterable, NamedTuple, Optional, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -50,6 +50,7 @@ class Room:
         self._tally = compute.tally
         self._granted = -1
         self._by_class: Dict[float, float] = {}
+        self._classes: Optional[Tuple[ClassBacklog, ...]] = None
         self._counted = -1
 
     def __len__(self) -> int:
@@ -136,8 +137,10 @@ class Room:
     def backlog(self) -> Backlog:
         """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
         seconds = self._seconds()
-        ordered = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
-        return Backlog(round(self._compute.running_s(), 6), ordered)
+        if self._classes is None:
+            ordered = sorted(seconds, reverse=True)
+            self._classes = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in ordered])
+        return Backlog(round(self._compute.running_s(), 6), self._classes)
 
     def ahead_s(self, klass: float, continuing: bool) -> float:
         """Seconds that a work of ``klass`` would wait here. One that goes on where it is comes before others of its
@@ -152,7 +155,7 @@ class Room:
         """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the
         caller."""
         if self._counted != self._context.here:
-            self._by_class, self._counted = self._count(), self._context.here
+            self._by_class, self._classes, self._counted = self._count(), None, self._context.here
         return self._by_class
 
     def _count(self) -> Dict[float, float]:
