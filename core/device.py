@@ -55,13 +55,13 @@ class Device:
 
     def handle(self, event: ev.AnyEvent, now: float) -> List[AnyInstruction]:
         """What to do, in order, now that ``event`` has happened at ``now`` (seconds, monotonic, never backwards)."""
-        assert now >= self.context.now, (now, self.context.now)
-        self.context.now = now
-        self.context.out = []
-        self.context.timers.fire(now)
+        context = self.context
+        assert now >= context.now, (now, context.now)
+        context.now, context.out = now, []
+        context.timers.fire(now)
         self._on_event[type(event)](event)
         self._settle()
-        return self.context.out
+        return context.out
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""

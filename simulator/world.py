@@ -13,6 +13,7 @@ from pamdi.core import messages as ms
 from pamdi.core.device import Device
 from pamdi.core.segment import Segment
 from pamdi.simulator.clients import Client, Piece
+from pamdi.simulator.collector import seldom
 from pamdi.simulator.connections import Connections
 from pamdi.simulator.documents import Documents, Placing, place
 from pamdi.simulator.heap import WAKE, Heap
@@ -80,6 +81,10 @@ class World:
     def run(self, patience_s: float) -> None:
         """Until every work has ended (and a little longer), until ``duration_s``, or until ``patience_s`` after the
         last arrival: what has no end by then never gets one."""
+        with seldom():
+            self._run(patience_s)
+
+    def _run(self, patience_s: float) -> None:
         for machine in self.machines.values():
             self.start(machine)
         for client in self.clients.values():
