@@ -57,6 +57,7 @@ class Asking:
     def best(self, work: Waiting, model: str, nbytes: int, not_here: bool = False) -> Optional[Candidate]:
         """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked, or
         if it is best to wait until there is room here. ``not_here``: this device is the last resort."""
+        policy = self._context.policy
         candidates = [] if not_here else self._here(work, model)
         if self._may_ask(work.urgency):
             candidates += self._elsewhere(work, model, nbytes)
@@ -64,7 +65,6 @@ class Asking:
             candidates = self._here(work, model)
         if not candidates:
             return None
-        policy = self._context.policy
         if policy.looks_ahead:
             candidates = self._ahead.look(candidates, model, work.boundary, work.head)
         best = policy.pick(work, candidates, self._context.now)
@@ -153,7 +153,7 @@ class Asking:
         segment = self._slots.ready_at(model, work.boundary)
         if segment is None or (policy.binds and not self._allows(work, context.device)):
             return []
-        if not policy.patient and not self._room_here(work, model):
+        if not (work.continuing or policy.patient or self._room_here(work, model)):
             return []
         backlog_s = self._room.ahead_s(work.urgency, work.continuing)
         return [Candidate(context.device, 0.0, self._slots.seconds(segment), backlog_s)]

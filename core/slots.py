@@ -103,12 +103,16 @@ class Slots:
 
     def measured(self, segment: Segment, seconds: float) -> None:
         slot = self._slots.get(segment)
-        if slot is not None and seconds >= 0:
-            slot.seconds = seconds if slot.seconds <= 0 else 0.9 * slot.seconds + 0.1 * seconds
-            self._forget_runs(segment)
-            if slot.said is not None and slot.said.seconds != round(slot.seconds, 6):
-                self._said = slot.said = None
-            self._context.here += 1
+        if slot is None or not seconds >= 0:
+            return
+        before = slot.seconds
+        slot.seconds = seconds if before <= 0 else 0.9 * before + 0.1 * seconds
+        if slot.seconds == before:
+            return
+        self._forget_runs(segment)
+        if slot.said is not None and slot.said.seconds != round(slot.seconds, 6):
+            self._said = slot.said = None
+        self._context.here += 1
 
     def ready_at(self, model: str, boundary: int) -> Optional[Segment]:
         """The ready segment that starts at ``boundary``: the shortest, which leaves most room for urgent works."""
