@@ -30,6 +30,8 @@ from pamdi.core.remembered import Remembered
 from pamdi.core.replay import Replay
 from pamdi.core.slots import Slots
 
+INFINITE = float("inf")
+
 
 class Device:
     """The state of device ``id``. Nothing here may be touched from outside but through ``handle``."""
@@ -117,9 +119,9 @@ class Device:
             wrong = complaint_of_beacon(message, self.peers.said_ready(event.peer))
         else:
             wrong = complaint(message, self.context.limits.promise_s_max)
-        if not wrong and event.payload is None and isinstance(message, ms.Tensor):
-            wrong = "a tensor without its data"
-        if wrong or not 0.0 <= event.transit_s < float("inf") or event.nbytes < 0:
+            if not wrong and event.payload is None and isinstance(message, ms.Tensor):
+                wrong = "a tensor without its data"
+        if wrong or not 0.0 <= event.transit_s < INFINITE or event.nbytes < 0:
             self._malformed(event, wrong or "impossible measures of its way here")
         else:
             self._on_message[type(message)](event, message)
