@@ -130,9 +130,7 @@ class Peers:
         self.get(id).promised.pop(name, None)
         self._context.there += 1
 
-    def candidates(
-        self, model: str, boundary: int, urgency: float, nbytes: int, leaving_s: float
-    ) -> List[Candidate]:
+    def candidates(self, model: str, boundary: int, urgency: float, nbytes: int, leaving_s: float) -> List[Candidate]:
         """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated and
         ``leaving_s`` on top, W * c as the peer says it, and Q as far as we know now.
 

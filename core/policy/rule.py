@@ -43,11 +43,6 @@ class Waiting(msgspec.Struct, frozen=True, gc=False):
     continuing: bool
 
 
-def ratio(candidate: Candidate, age_s: float, urgency: float) -> float:
-    """The paper's ratio for one (task, worker) pair; smaller is better."""
-    return (candidate.transfer_s + age_s + candidate.compute_s + candidate.backlog_s) / urgency
-
-
 class Policy:
     """What differs between methods. The defaults are ours and the paper's (``pa-mdi``)."""
 
@@ -76,12 +71,12 @@ class Policy:
         return True
 
     def pick(self, work: Waiting, candidates: Sequence[Candidate], now: float) -> Candidate:
-        """Which worker next: the smallest ratio. Ties go to the first: callers list their own device first, then by
-        name. (A loop, not ``min`` of ``ratio``: this is the core's innermost line.)"""
+        """Which worker next: the smallest of the paper's ratios. Ties go to the first: callers list their own device
+        first, then by name. (A loop, and not ``min`` with a key: this is the core's innermost line.)"""
         age_s, urgency = now - work.born, work.urgency
         best, least = candidates[0], float("inf")
         for c in candidates:
-            cost = (c.transfer_s + age_s + c.compute_s + c.backlog_s) / urgency
-            if cost < least:
-                best, least = c, cost
+            ratio = (c.transfer_s + age_s + c.compute_s + c.backlog_s) / urgency
+            if ratio < least:
+                best, least = c, ratio
         return best
