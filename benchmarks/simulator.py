@@ -93,9 +93,10 @@ def _core_costs(scenario: Scenario, run_s: float) -> List[Kind]:
         began = clock()
         run_world(scenario, "pa-mdi", 1)
         whole_s = clock() - began
-    kinds = [
-        Kind(name, n, 1e6 * seconds[name] / whole_s * run_s / n, seconds[name] / whole_s) for name, n in counts.items()
-    ]
+    kinds = []
+    for name, n in counts.items():
+        share = seconds[name] / whole_s
+        kinds.append(Kind(name, n, 1e6 * share * run_s / n, share))
     return sorted(kinds, key=lambda kind: -kind.share)
 
 
