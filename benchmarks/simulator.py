@@ -14,7 +14,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple
 from unittest.mock import patch
 
 from pamdi.controller.fleet import DeviceEntry, LinkEntry, ModelEntry, SourceEntry
