@@ -53,6 +53,7 @@ class Hops:
 
     def tensor(self, event: Received, message: Tensor) -> None:
         key, peer = message.work.key, event.peer
+        self._peers.lag.seen(event.transit_s - self._peers.transfer_s(peer, event.nbytes))
         if self.answer_known(peer, key):
             self.room.withdrawn(peer, key)
             return
@@ -174,6 +175,8 @@ class Hops:
             return
         if held.place == "sent" and held.peer != peer:
             return
+        if held.place == "sent":
+            self._peers.lag.seen(self._context.now - held.since - self._peers.transfer_s(peer, held.nbytes))
         ask = self.asking.get(key)
         if ask is not None and ask.peer == peer:
             self.asking.done(key)

@@ -85,7 +85,8 @@ class Losses:
         if held.place == "seeking":
             return limits.no_route_s
         if held.place == "sent":  # behind everything that is on the way there, over a link half as fast as it should be
-            return limits.resend_s + 2 * self._peers.transfer_s(held.peer, self._holdings.sent_bytes(held.peer))
+            transfer_s = self._peers.transfer_s(held.peer, self._holdings.sent_bytes(held.peer))
+            return limits.resend_s + 2 * (transfer_s + self._peers.lag.seconds)
         return NEVER
 
     def _look(self, held: Held) -> None:
@@ -101,6 +102,7 @@ class Losses:
         elif held.place == "seeking":
             self._no_route(held)
         elif held.place == "sent":
+            self._peers.lag.overdue()
             self._context.note("tensors_unanswered", f"{held.peer} says nothing of {held.key.work}: it is placed again")
             self._placing.seek(held)
         elif held.place in KEPT:

@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Tuple
 
 from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
+from pamdi.core.lag import Lag
 from pamdi.core.messages import Backlog, Beacon, ReadySegment
 from pamdi.core.policy import Candidate
 
@@ -39,7 +40,8 @@ class Peer:
 
 
 class Peers:
-    """``layout`` counts changes of who is in reach, over what link, and holds what."""
+    """``layout`` counts changes of who is in reach, over what link, and holds what. ``lag``: by how much tensors to and
+    from all of them come late."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -47,6 +49,7 @@ class Peers:
         self._linked: List[str] = []
         self._up: List[Tuple[str, Peer]] = []
         self.layout = 0
+        self.lag = Lag(context.limits)
 
     def get(self, id: str) -> Peer:
         if id not in self._peers:

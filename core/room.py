@@ -195,7 +195,8 @@ class Room:
         now = self._context.now
         coming = rtc.nbytes + sum(e.rtc.nbytes for e in self._reservations.values() if e.peer == peer)
         transfer_s = self._peers.transfer_s(peer, coming)
-        for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s + 4 * transfer_s
+        transit_s = 4 * transfer_s + 2 * self._peers.lag.seconds
+        for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s + transit_s
         self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s, now)
         self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.here += 1
