@@ -115,7 +115,7 @@ class Replay:
         if admitted is None or admitted.state != "open":
             del self._watches[work]
             return
-        if self.holds(work, admitted.attempt):
+        if self.holds(work, admitted.attempt):  # what is on our own link has a clock of its own, in ``losses``
             self._alive(work, watch)
         elif watch.asked:  # the second of time to answer is over: silence is no
             self._replay(work, watch)

@@ -6,8 +6,9 @@ slot for its own boundary beyond that: two full devices cannot wait for each oth
 always drains, hence the one before it, and so on. Over all classes ``queue_works_max`` bounds the queue, those slots
 apart; a more urgent request then takes over the least urgent promise that has not been used.
 
-A promise lasts until its tensor can be here, behind everything else that was promised to the same neighbour and over
-a link half as fast as it should be: one that ended sooner would let two works refuse each other for ever.
+A promise lasts until its tensor can be here, behind everything else that was promised to the same neighbour, over a
+link half as fast as it should be, and as late as tensors have been of late (``lag``): one that ended sooner would let
+two works refuse each other for ever.
 
 Requests that find no room wait for a moment (they are *parked*), the most urgent first, then the oldest. Where too
 many wait, the least urgent is the one that is refused.

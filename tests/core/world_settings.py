@@ -8,7 +8,8 @@ from tests.core.weather import Weather
 
 
 class Settings:
-    """The shape of a world. ``unit_s``: seconds of each unit; ``nbytes``: of every boundary's tensor."""
+    """The shape of a world. ``unit_s``: seconds of each unit; ``nbytes``: of every boundary's tensor; ``shared``: all
+    links are one radio, on which one tensor follows the other."""
 
     def __init__(
         self,
@@ -24,13 +25,14 @@ class Settings:
         sources: Optional[List[SourceSpec]] = None,
         mqtt_s: float = 0.001,
         weather: Optional[Weather] = None,
+        shared: bool = False,
     ) -> None:
         self.devices = [f"d{i}" for i in range(devices)]
         self.units, self.unit_s, self.nbytes, self.rate, self.delay_s = units, unit_s, nbytes, rate, delay_s
         self.policy = policy
         self.residents = residents or {device: list(range(units)) for device in self.devices}
         self.limits = limits or Limits()
-        self.mqtt_s = mqtt_s
+        self.mqtt_s, self.shared = mqtt_s, shared
         self.weather = weather or Weather()
         self.sources = sources or [
             SourceSpec("gate", "net", "d0", gamma=10.0),
