@@ -153,9 +153,10 @@ class Peers:
             waits_s = ahead_s - (now - peer.heard_at)
             if waits_s < 0.0:
                 waits_s = 0.0
-            for klass, seconds in peer.promised.values():
-                if klass >= urgency:
-                    waits_s += seconds
+            if peer.promised:
+                for klass, seconds in peer.promised.values():
+                    if klass >= urgency:
+                        waits_s += seconds
             transfer_s = nbytes / peer.rate_bytes_per_s + peer.delay_s + leaving_s
             found.append(Candidate(id, transfer_s, run[1], waits_s))
         return found

@@ -124,6 +124,8 @@ class Placing:
         if self.asking.overdue:
             for key in self.asking.expired():
                 self.back_to_seeking(key)
+        if not self._sought_now and not self._seeking.where and self.compute.running is not None:
+            return  # as after most events: nobody seeks, and the executor is busy
         if context.here + context.there + self._sought == self._looked:  # counts only grow, so their sum will do
             return
         if self._seeking.where:

@@ -74,7 +74,8 @@ class World:
                 bool(scenario.fault),
             )  # fmt: skip
         self._doers = self._make_doers()
-        self._sized: Tuple[Optional[ms.AnyMessage], int] = (None, 0)
+        self._sized: Optional[ms.AnyMessage] = None
+        self._sized_bytes = 0
 
     # -- a run -----------------------------------------------------------------------------------------------------
 
@@ -213,13 +214,13 @@ class World:
         peer = machine.peers.get(i.peer)
         if peer is None or not peer.pair.up:
             return
-        message, payload = i.message, i.payload
-        if payload is not None:
-            nbytes = payload.nbytes
-        else:
-            if message is not self._sized[0]:  # what goes to all neighbours is measured once
-                self._sized = (message, control_bytes(message))
-            nbytes = self._sized[1]
+        if i.payload is not None:
+            nbytes = i.payload.nbytes
+        elif i.message is self._sized:
+            nbytes = self._sized_bytes
+        else:  # what goes to all neighbours is measured once
+            nbytes = self._sized_bytes = control_bytes(i.message)
+            self._sized = i.message
         self._leave(Parcel(machine, peer, i, nbytes, self.heap.now))
 
     def _leave(self, parcel: Parcel) -> None:
@@ -235,7 +236,7 @@ class World:
         self.heap.put(self.heap.now + transfer.line.delay_s, self._arrive, transfer.parcel)
 
     def _arrive(self, parcel: Parcel) -> None:
-        peer = parcel.peer
+        peer, send = parcel.peer, parcel.send
         pair = peer.pair
         if pair.life != parcel.life:
             return
@@ -246,13 +247,11 @@ class World:
         if parcel.leg < len(peer.lines):
             self._leave(parcel)
             return
-        message, payload, nbytes = parcel.send.message, parcel.send.payload, 0
-        if payload is not None:
-            nbytes = parcel.nbytes
-            if self._large and isinstance(message, ms.Tensor):
-                self.connections.reach(peer.to, message.work.head)
+        if self._large and isinstance(send.message, ms.Tensor):
+            self.connections.reach(peer.to, send.message.work.head)
+        nbytes = 0 if send.payload is None else parcel.nbytes
         transit_s = self.heap.now - parcel.sent_at
-        self.feed(peer.to, ev.Received(parcel.sender.id, message, payload, nbytes, transit_s))
+        self.feed(peer.to, ev.Received(parcel.sender.id, send.message, send.payload, nbytes, transit_s))
 
     def bring(self, parcels: List[Parcel]) -> None:
         """What a cut had held."""
