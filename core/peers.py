@@ -110,12 +110,7 @@ class Peers:
             return  # a retained or late word of somebody we cannot reach anyway
         known = peer.beacon
         if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
-            ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
-            for segment in beacon.ready:
-                at = (segment.model, segment.first)
-                if at not in ready or segment.stop < ready[at][0]:
-                    ready[at] = (segment.stop, segment.seconds)
-            peer.ready = ready
+            peer.ready = _runs(beacon.ready)
             self.layout += 1
         peer.beacon, peer.draining = beacon, beacon.draining
         peer.avoid.clear()
@@ -199,3 +194,14 @@ class Peers:
         self._linked = [id for id, _ in self._up]
         self.layout += 1
         self._context.there += 1
+
+
+def _runs(ready: Tuple[ReadySegment, ...]) -> Dict[Tuple[str, int], Tuple[int, float]]:
+    """Where the segment that starts at each place stops, and its seconds: the shortest one, where several start."""
+    runs = {(segment.model, segment.first): (segment.stop, segment.seconds) for segment in reversed(ready)}
+    if len(runs) < len(ready):
+        for segment in ready:
+            at = (segment.model, segment.first)
+            if segment.stop < runs[at][0]:
+                runs[at] = (segment.stop, segment.seconds)
+    return runs
