@@ -84,9 +84,7 @@ class Losses:
             return limits.backup_s
         if held.place == "seeking":
             return limits.no_route_s
-        if (
-            held.place == "sent"
-        ):  # behind all that is on the way there, over a link half as fast and twice as late as usual
+        if held.place == "sent":  # behind all that is on the way there; the link half as fast, twice as late as usual
             transfer_s = self._peers.transfer_s(held.peer, self._holdings.sent_bytes(held.peer))
             return limits.resend_s + 2 * (transfer_s + self._peers.lag.seconds)
         return NEVER

@@ -152,6 +152,7 @@ class Placing:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
 
     def _watch_those_left(self) -> None:
+        """Of the works that began to seek in this event: whoever still does may not seek for ever."""
         for held in self._sought_now:
             if held.place == "seeking":
                 self._holdings.watch(held)
