@@ -11,6 +11,8 @@ Costs units x devices once per change of who holds what, and one look per candid
 
 from typing import Dict, List, Optional, Sequence, Tuple
 
+from msgspec.structs import replace
+
 from pamdi.core.context import Context
 from pamdi.core.peers import Peers
 from pamdi.core.policy import Candidate
@@ -40,7 +42,7 @@ class Ahead:
         for candidate in candidates:
             run = self._run(candidate.device, model, boundary)
             rest_s = costs.get((candidate.device, run[0]), FAR_S) if run is not None else FAR_S
-            found.append(candidate._replace(rest_s=rest_s))
+            found.append(replace(candidate, rest_s=rest_s))
         return found
 
     def _backwards(self, model: str, head: str) -> Costs:

@@ -6,7 +6,7 @@ of three ends: a CTC (the tensor goes), a refusal or silence (that worker is not
 next best is, this device included), or the work finds room here first and the request is withdrawn.
 """
 
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 from pamdi.core.ahead import Ahead
 from pamdi.core.compute import Compute
@@ -44,7 +44,7 @@ class Asking:
         self._holdings = holdings
         self._ahead = Ahead(context, peers, slots)
         self._asks: Dict[Key, Ask] = {}
-        self._overdue = False
+        self.overdue = False  # whether ``expired`` has something to look at
         self._number = 0
 
     def next_number(self) -> int:
@@ -57,16 +57,14 @@ class Asking:
     def best(self, work: Waiting, model: str, nbytes: int, not_here: bool = False) -> Optional[Candidate]:
         """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked, or
         if it is best to wait until there is room here. ``not_here``: this device is the last resort."""
-        candidates: List[Candidate] = []
-        if not not_here:
-            candidates.extend(self._here(work, model))
+        policy = self._context.policy
+        candidates = [] if not_here else self._here(work, model)
         if self._may_ask(work.urgency):
-            candidates.extend(self._elsewhere(work, model, nbytes))
+            candidates += self._elsewhere(work, model, nbytes)
         if not candidates and not_here:
-            candidates.extend(self._here(work, model))
+            candidates = self._here(work, model)
         if not candidates:
             return None
-        policy = self._context.policy
         if policy.looks_ahead:
             candidates = self._ahead.look(candidates, model, work.boundary, work.head)
         best = policy.pick(work, candidates, self._context.now)
@@ -137,9 +135,7 @@ class Asking:
 
     def expired(self) -> List[Key]:
         """Requests whose time is up, each given back to its peer, which is then avoided for a moment."""
-        if not self._overdue:
-            return []
-        self._overdue, now = False, self._context.now
+        self.overdue, now = False, self._context.now
         keys = [key for key, ask in self._asks.items() if ask.until <= now]
         for key in keys:
             ask = self._asks[key]
@@ -151,23 +147,25 @@ class Asking:
     def may_run_here(self, work: Waiting, model: str) -> bool:
         return self._slots.ready_at(model, work.boundary) is not None and self._allows(work, self._context.device)
 
-    def _here(self, work: Waiting, model: str) -> Iterator[Candidate]:
+    def _here(self, work: Waiting, model: str) -> List[Candidate]:
+        """This device, if it may be picked."""
+        context, policy = self._context, self._context.policy
         segment = self._slots.ready_at(model, work.boundary)
-        if segment is None or not self._allows(work, self._context.device):
-            return
-        if not self._context.policy.patient and not self._room_here(work, model):
-            return
+        if segment is None or (policy.binds and not self._allows(work, context.device)):
+            return []
+        if not (work.continuing or policy.patient or self._room_here(work, model)):
+            return []
         backlog_s = self._room.ahead_s(work.urgency, work.continuing)
-        yield Candidate(self._context.device, 0.0, self._slots.seconds(segment), backlog_s)
+        return [Candidate(context.device, 0.0, self._slots.seconds(segment), backlog_s)]
 
     def _room_here(self, work: Waiting, model: str) -> bool:
         return work.continuing or self._room.has_room(work.urgency, model, work.boundary)
 
-    def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> Iterator[Candidate]:
-        ahead_s = self._leaving_s(work.urgency) if self._context.policy.weighs_links else 0.0
-        for candidate in self._peers.candidates(model, work.boundary, work.urgency, nbytes):
-            if self._allows(work, candidate.device):
-                yield candidate._replace(transfer_s=candidate.transfer_s + ahead_s) if ahead_s else candidate
+    def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> List[Candidate]:
+        policy, urgency = self._context.policy, work.urgency
+        leaving_s = self._leaving_s(urgency) if policy.weighs_links else 0.0
+        found = self._peers.candidates(model, work.boundary, urgency, nbytes, leaving_s)
+        return [c for c in found if self._allows(work, c.device)] if policy.binds else found
 
     def _leaving_s(self, urgency: float) -> float:
         """Seconds until our own tensors at or above this class, sent or asked for, will have left: a device has one
@@ -188,6 +186,8 @@ class Asking:
         return self._context.policy.may_take(work, device, self._context.device, routes)
 
     def _may_ask(self, urgency: float) -> bool:
+        if len(self._asks) < self._context.limits.asks_max:
+            return True
         unanswered = 0
         for ask in self._asks.values():
             if not ask.granted and ask.urgency >= urgency:
@@ -206,4 +206,4 @@ class Asking:
 
     def _expire(self, key: Key) -> None:
         """``expired`` does the work, in the round that follows every event."""
-        self._overdue = True
+        self.overdue = True

@@ -18,7 +18,7 @@ class Beacons:
         self._peers = peers
         self._room = room
         self._told: Optional[Beacon] = None
-        self._told_at = float("-inf")
+        self._told_at = self._due = float("-inf")  # ``_due``: when we tell in any case
         self._told_here = -1
         self._told_layout = -1
         self._published_at = float("-inf")
@@ -33,17 +33,20 @@ class Beacons:
         self._told_layout = -1
 
     def tell_if_changed(self) -> None:
-        now, limits = self._context.now, self._context.limits
+        now = self._context.now
         changed = self._told_here != self._context.here or self._told_layout != self._slots.layout
-        if now >= self._told_at + limits.beacon_max_s:
+        if not changed and now < self._due:
+            return
+        limits = self._context.limits
+        if now >= self._due:
             self._tell_all(self._beacon())
-        elif changed and now >= self._told_at + limits.beacon_min_s:
+        elif now >= self._told_at + limits.beacon_min_s:
             beacon = self._beacon()
             if self._told_layout != self._slots.layout or self._differs(beacon.backlog):
                 self._tell_all(beacon)
             else:
                 self._told_here = self._context.here
-        elif changed and not self._armed:
+        elif not self._armed:
             self._armed = True
             self._context.timers.set(self._told_at + limits.beacon_min_s, self._look_again)
 
@@ -51,12 +54,12 @@ class Beacons:
         now, limits = self._context.now, self._context.limits
         self._told, self._told_at = beacon, now
         self._told_here, self._told_layout = self._context.here, self._slots.layout
-        for peer in self._peers.linked():
-            self._context.emit(Send(peer, beacon))
+        self._context.out.extend([Send(peer, beacon) for peer in self._peers.linked()])
         if now >= self._published_at + limits.beacon_max_s:
             self._published_at = now
             self._context.emit(PublishBeacon(beacon))
-        self._context.timers.set(now + limits.beacon_max_s, self._in_any_case)
+        self._due = now + limits.beacon_max_s
+        self._context.timers.set(self._due, self._in_any_case)
 
     def _beacon(self) -> Beacon:
         return Beacon(self._context.device, self._slots.ready(), self._room.backlog(), self._context.draining)
@@ -65,7 +68,10 @@ class Beacons:
         """Against what a listener believes by now: reported backlogs shrink as time goes by."""
         told = self._told.backlog if self._told is not None else Backlog()
         elapsed = self._context.now - self._told_at
-        for klass in {entry.urgency for entry in told.classes + present.classes} | {float("inf")}:
+        running_s = max(0.0, told.running_s - elapsed)
+        if abs(running_s - present.running_s) > self._context.limits.beacon_change_s:
+            return True
+        for klass in {entry.urgency for entry in told.classes + present.classes}:
             believed_s = max(0.0, told.ahead_of(klass) - elapsed)
             if abs(believed_s - present.ahead_of(klass)) > self._context.limits.beacon_change_s:
                 return True

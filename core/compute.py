@@ -94,7 +94,7 @@ class Compute:
             segment = self._slots.can_still_run(held.model, held.key.boundary)
             if segment is not None:
                 able.append((rank(waiting(held, held.klass), now), held.key, held, segment))
-        able.sort(key=lambda entry: entry[:2])
+        able.sort()  # keys differ, so it never comes to comparing works
         for _, _, held, segment in able:
             if not self._outputs_full(held, segment):
                 self._start((held, *self._mates(able, held, segment)), segment)

@@ -25,10 +25,12 @@ from pamdi.core.limits import Limits
 from pamdi.core.losses import Losses
 from pamdi.core.peers import Peers
 from pamdi.core.placing import Placing
-from pamdi.core.plausible import complaint
+from pamdi.core.plausible import complaint, complaint_of_beacon
 from pamdi.core.remembered import Remembered
 from pamdi.core.replay import Replay
 from pamdi.core.slots import Slots
+
+INFINITE = float("inf")
 
 
 class Device:
@@ -55,13 +57,13 @@ class Device:
 
     def handle(self, event: ev.AnyEvent, now: float) -> List[AnyInstruction]:
         """What to do, in order, now that ``event`` has happened at ``now`` (seconds, monotonic, never backwards)."""
-        assert now >= self.context.now, (now, self.context.now)
-        self.context.now = now
-        self.context.out = []
-        self.context.timers.fire(now)
+        context = self.context
+        assert now >= context.now, (now, context.now)
+        context.now, context.out = now, []
+        context.timers.fire(now)
         self._on_event[type(event)](event)
         self._settle()
-        return self.context.out
+        return context.out
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""
@@ -70,15 +72,16 @@ class Device:
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
         placing, slots = self.placing, self.slots
+        compute = placing.compute
         if self._layout != slots.layout:
             self._layout = slots.layout
             placing.layout_changed()
         placing.place_all()
-        started = placing.compute.start_next()
+        started = compute.start_next() if compute.running is None else None
         placing.room.grant_parked()
-        if started is not None and placing.compute.segment is not None:
-            for held in placing.compute.batch:
-                placing.ask_early(held, placing.compute.segment)
+        if started is not None and compute.segment is not None:
+            for held in compute.batch:
+                placing.ask_early(held, compute.segment)
         if slots.draining():
             slots.unload_idle(placing.compute.in_use())
         self.beacons.tell_if_changed()
@@ -114,10 +117,13 @@ class Device:
 
     def _received(self, event: ev.Received) -> None:
         message = event.message
-        wrong = complaint(message, self.context.limits.promise_s_max)
-        if not wrong and isinstance(message, ms.Tensor) and event.payload is None:
-            wrong = "a tensor without its data"
-        if wrong or not 0.0 <= event.transit_s < float("inf") or event.nbytes < 0:
+        if type(message) is ms.Beacon:
+            wrong = complaint_of_beacon(message, self.peers.said_ready(event.peer))
+        else:
+            wrong = complaint(message, self.context.limits.promise_s_max)
+            if not wrong and event.payload is None and isinstance(message, ms.Tensor):
+                wrong = "a tensor without its data"
+        if wrong or not 0.0 <= event.transit_s < INFINITE or event.nbytes < 0:
             self._malformed(event, wrong or "impossible measures of its way here")
         else:
             self._on_message[type(message)](event, message)

@@ -27,6 +27,7 @@ from pamdi.core.work import Key, Visit, Work, WorkId
 # Places in which a work still needs this device's decisions.
 ACTIVE = frozenset({"seeking", "asking", "queued", "running"})
 KEPT = frozenset({"backup", "answering"})
+COUNTED = KEPT | {"sent"}  # places whose bytes are counted
 
 
 class Upstream(NamedTuple):
@@ -44,10 +45,12 @@ class Held:
     __slots__ = (
         "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
         "nbytes", "path", "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
+        "work",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
         self.key = work.key
+        self.work = work.key.work
         self.model = work.model
         self.head = work.head
         self.urgency = work.urgency
@@ -87,7 +90,7 @@ class Holdings:
         self._kept: "OrderedDict[Key, Held]" = OrderedDict()
         self._sent_bytes: Dict[Tuple[str, float], int] = {}
         self.kept_bytes = 0
-        self.watch: Callable[[Held], None] = lambda held: None  # called when one has come or moved
+        self.watch: Callable[[Held], None] = lambda held: None  # called when one has moved
         self.unwatch: Callable[[Held], None] = lambda held: None
 
     def __len__(self) -> int:
@@ -129,18 +132,23 @@ class Holdings:
 
     def rekey(self, held: Held, key: Key) -> None:
         """The work has moved to another boundary while it stayed here."""
-        self._leave(held)
-        self._unindex(held)
+        assert key not in self._by_key and held.place not in COUNTED, (key, held.place)
+        del self._by_key[held.key]
+        self._by_key[key] = held
+        keys = self._by_work[held.work]
+        keys.discard(held.key)
+        keys.add(key)
         held.key = key
-        self._index(held)
-        self._enter(held)
 
     def move(self, held: Held, place: str, peer: str = "") -> None:
         """``held`` is in ``place`` from now on, ``peer`` being the other party, if there is one."""
-        self._leave(held)
+        if held.place in COUNTED:
+            self._leave(held)
         held.place, held.peer, held.since = place, peer, self._context.now
-        self._enter(held)
-        self.watch(held)
+        if place in COUNTED:
+            self._enter(held)
+        if place != "seeking":  # most works seek for an instant only: ``placing`` has those watched that go on seeking
+            self.watch(held)
 
     def trim(self) -> List[Held]:
         """Let go of the longest kept until the rest is within ``backup_bytes_max``. Returns those that went."""
@@ -153,15 +161,14 @@ class Holdings:
     def _index(self, held: Held) -> None:
         assert held.key not in self._by_key, held.key
         self._by_key[held.key] = held
-        self._by_work.setdefault(held.key.work, set()).add(held.key)
+        self._by_work.setdefault(held.work, set()).add(held.key)
 
     def _unindex(self, held: Held) -> None:
         del self._by_key[held.key]
-        work = held.key.work
-        keys = self._by_work[work]
+        keys = self._by_work[held.work]
         keys.discard(held.key)
         if not keys:
-            del self._by_work[work]
+            del self._by_work[held.work]
 
     def _enter(self, held: Held) -> None:
         if held.place in KEPT:

@@ -54,6 +54,7 @@ class Hops:
 
     def tensor(self, event: Received, message: Tensor) -> None:
         key, peer = message.work.key, event.peer
+        self._peers.lag.seen(event.transit_s - self._peers.transfer_s(peer, event.nbytes))
         if self.answer_known(peer, key):
             self.room.withdrawn(peer, key)
             return
@@ -134,7 +135,7 @@ class Hops:
         if self._holdings.get(held.key) is not held:
             self._context.note("results_of_ended_works")
             return
-        following = held.key._replace(boundary=segment.stop)
+        following = held.key.at(segment.stop)
         if following in self._holdings:  # the same work came here by another way, and is further on
             self._context.note("duplicates_suppressed")
             self.tell_upstream(held)
@@ -172,7 +173,7 @@ class Hops:
         self._failed(held, segment, event.detail)
 
     def _failed(self, held: Held, segment: Segment, detail: str) -> None:
-        self.asking.withdraw(held.key._replace(boundary=segment.stop))
+        self.asking.withdraw(held.key.at(segment.stop))
         if self._holdings.get(held.key) is held:
             self._context.note("inferences_failed", f"{held.key.work}: {detail}")
             held.failed_here = True
@@ -199,6 +200,8 @@ class Hops:
             return
         if held.place == "sent" and held.peer != peer:
             return
+        if held.place == "sent":
+            self._peers.lag.seen(self._context.now - held.since - self._peers.transfer_s(peer, held.nbytes))
         ask = self.asking.get(key)
         if ask is not None and ask.peer == peer:
             self.asking.done(key)

@@ -11,7 +11,7 @@ from pamdi.core.segment import Segment
 from pamdi.core.work import Key, Visit, WorkId
 
 
-class Instruction(msgspec.Struct, frozen=True):
+class Instruction(msgspec.Struct, frozen=True, gc=False):
     """Base of all instructions."""
 
 

@@ -17,6 +17,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_works_max: int = 64  # over all classes
     tensor_bytes_max: int = 64 * 2**20
     reservation_s: float = 1.0  # how long a CTC holds room, on top of the time until the tensor can be here
+    lag_s_max: float = 30.0  # how much later than calibrated a tensor may be taken to come, whatever was seen
     parked_max: int = 64  # RTCs that wait for room
     parked_s: float = 0.5
     batch_stretch_max: float = 3.0  # a batch lasts at most so many times its segment alone: a more urgent work waits

@@ -21,6 +21,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.work import Key, WorkId
 
 NEVER = float("inf")
+TIMED = KEPT | {"seeking", "sent"}  # places in which a work may not stay for ever
 
 
 class Losses:
@@ -63,7 +64,7 @@ class Losses:
 
     def watch(self, held: Held) -> None:
         """``held`` has just come, or moved to another place."""
-        at = held.since + self._patience_s(held)
+        at = held.since + self._patience_s(held) if held.place in TIMED else NEVER
         if held.due is not None and held.head != self._context.device:
             at = min(at, held.due)
         if held.age_s_max is not None and self._context.now < held.born + held.age_s_max:
@@ -71,7 +72,7 @@ class Losses:
         if at < NEVER:
             self._context.timers.set(at, self._look, held)
         else:
-            self.unwatch(held)
+            self._context.timers.drop(self._look, held)
 
     def unwatch(self, held: Held) -> None:
         self._context.timers.drop(self._look, held)
@@ -83,8 +84,9 @@ class Losses:
             return limits.backup_s
         if held.place == "seeking":
             return limits.no_route_s
-        if held.place == "sent":  # behind everything that is on the way there, over a link half as fast as it should be
-            return limits.resend_s + 2 * self._peers.transfer_s(held.peer, self._holdings.sent_bytes(held.peer))
+        if held.place == "sent":  # behind all that is on the way there; the link half as fast, twice as late as usual
+            transfer_s = self._peers.transfer_s(held.peer, self._holdings.sent_bytes(held.peer))
+            return limits.resend_s + 2 * (transfer_s + self._peers.lag.seconds)
         return NEVER
 
     def _look(self, held: Held) -> None:
@@ -100,6 +102,7 @@ class Losses:
         elif held.place == "seeking":
             self._no_route(held)
         elif held.place == "sent":
+            self._peers.lag.overdue()
             self._context.note("tensors_unanswered", f"{held.peer} says nothing of {held.key.work}: it is placed again")
             self._placing.seek(held)
         elif held.place in KEPT:

@@ -22,7 +22,7 @@ from pamdi.core.work import Key, Work, WorkId
 VERSION = 1
 
 
-class ReadySegment(msgspec.Struct, frozen=True, array_like=True):
+class ReadySegment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A segment that a device can run now, and the seconds it takes there, alone."""
 
     model: str
@@ -31,14 +31,14 @@ class ReadySegment(msgspec.Struct, frozen=True, array_like=True):
     seconds: float
 
 
-class ClassBacklog(msgspec.Struct, frozen=True, array_like=True):
+class ClassBacklog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Seconds of work of exactly this urgency that are queued or promised on a device."""
 
     urgency: float
     seconds: float
 
 
-class Backlog(msgspec.Struct, frozen=True):
+class Backlog(msgspec.Struct, frozen=True, gc=False):
     """What waits on a device: the rest of the running segment, and the queue by class."""
 
     running_s: float = 0.0
@@ -46,15 +46,20 @@ class Backlog(msgspec.Struct, frozen=True):
 
     def ahead_of(self, urgency: float) -> float:
         """Seconds that a newcomer of ``urgency`` waits: what has started, and every class at or above its own."""
-        return self.running_s + sum([entry.seconds for entry in self.classes if entry.urgency >= urgency])
+        queued_s = 0.0
+        for entry in self.classes:
+            if entry.urgency >= urgency:
+                queued_s += entry.seconds
+        return self.running_s + queued_s
 
     def above(self, urgency: float) -> float:
         """Seconds that a work of ``urgency`` which goes on where it is waits: only more urgent classes."""
         return sum(entry.seconds for entry in self.classes if entry.urgency > urgency)
 
 
-class Message(msgspec.Struct, frozen=True, tag=True):
-    """Base of everything that crosses a link; the tag is the class's name."""
+class Message(msgspec.Struct, frozen=True, tag=True, gc=False):
+    """Base of everything that crosses a link; the tag is the class's name. ``gc=False``, here and in what messages are
+    made of: plain values hold no cycles, so Python's collector need not walk them."""
 
 
 class Beacon(Message, frozen=True, tag=True):

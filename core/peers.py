@@ -4,20 +4,22 @@ A will alone means *suspect*: no new works go there. *Dead* means a silent link 
 reopened within ``dead_s``, or a silent link and a will: what was handed there is handed on again.
 """
 
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
-from pamdi.core.messages import Backlog, Beacon
+from pamdi.core.lag import Lag
+from pamdi.core.messages import Backlog, Beacon, ReadySegment
 from pamdi.core.policy import Candidate
 
 
 class Peer:
-    """One neighbour. ``promised``: seconds of our own works asked of it that its backlog does not show yet."""
+    """One neighbour. ``promised``: seconds of our own works asked of it that its backlog does not show yet.
+    ``ahead_s``: what its backlog means to a newcomer, for the classes in which that has been asked."""
 
     __slots__ = (
-        "avoid", "backlog", "beacon", "delay_s", "down_since", "heard_at", "instance", "promised", "rate_bytes_per_s",
-        "ready", "state", "up",
+        "ahead_s", "avoid", "backlog", "beacon", "delay_s", "down_since", "draining", "heard_at", "instance",
+        "promised", "rate_bytes_per_s", "ready", "state", "up",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -26,8 +28,10 @@ class Peer:
         self.down_since: Optional[float] = None
         self.state = "online"
         self.beacon: Optional[Beacon] = None
+        self.draining = False
         self.ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
         self.backlog = Backlog()
+        self.ahead_s: Dict[float, float] = {}
         self.heard_at = 0.0
         self.promised: Dict[object, Tuple[float, float]] = {}
         self.avoid: List[Tuple[float, float]] = []
@@ -36,13 +40,16 @@ class Peer:
 
 
 class Peers:
-    """``layout`` counts changes of who is in reach, over what link, and holds what."""
+    """``layout`` counts changes of who is in reach, over what link, and holds what. ``lag``: by how much tensors to and
+    from all of them come late."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._peers: Dict[str, Peer] = {}
         self._linked: List[str] = []
+        self._up: List[Tuple[str, Peer]] = []
         self.layout = 0
+        self.lag = Lag(context.limits)
 
     def get(self, id: str) -> Peer:
         if id not in self._peers:
@@ -61,6 +68,11 @@ class Peers:
 
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
+
+    def said_ready(self, id: str) -> Tuple[ReadySegment, ...]:
+        """What the last beacon of ``id`` said is ready there."""
+        peer = self._peers.get(id)
+        return peer.beacon.ready if peer is not None and peer.beacon is not None else ()
 
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""
@@ -93,25 +105,19 @@ class Peers:
         self._context.there += 1
 
     def heard(self, beacon: Beacon) -> None:
-        peer = self.get(beacon.device)
-        if not peer.up:
+        peer = self._peers.get(beacon.device)
+        if peer is None or not peer.up:
             return  # a retained or late word of somebody we cannot reach anyway
-        if peer.beacon is None or peer.beacon.ready != beacon.ready:
-            ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
-            for segment in beacon.ready:
-                at = (segment.model, segment.first)
-                if at not in ready or segment.stop < ready[at][0]:
-                    ready[at] = (segment.stop, segment.seconds)
-            peer.ready = ready
+        known = peer.beacon
+        if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
+            peer.ready = _runs(beacon.ready)
             self.layout += 1
-        peer.beacon = beacon
-        self.backlog_is(beacon.device, beacon.backlog)
+        peer.beacon, peer.draining = beacon, beacon.draining
         peer.avoid.clear()
+        self._backlog_is(peer, beacon.backlog)
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
-        peer = self.get(id)
-        peer.backlog, peer.heard_at = backlog, self._context.now
-        self._context.there += 1
+        self._backlog_is(self.get(id), backlog)
 
     def promise(self, id: str, name: object, urgency: float, seconds: float) -> None:
         """A work of ours may go there: its seconds count until the peer's own backlog shows them."""
@@ -122,25 +128,33 @@ class Peers:
         self.get(id).promised.pop(name, None)
         self._context.there += 1
 
-    def candidates(self, model: str, boundary: int, urgency: float, nbytes: int) -> Iterator[Candidate]:
-        """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated,
-        W * c as the peer says it, and Q as far as we know now.
+    def candidates(self, model: str, boundary: int, urgency: float, nbytes: int, leaving_s: float) -> List[Candidate]:
+        """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated and
+        ``leaving_s`` on top, W * c as the peer says it, and Q as far as we know now.
 
         What was reported of Q shrinks as time goes by, since the peer works on it; what we promised it since is added.
         """
-        now = self._context.now
-        for id in self._linked:
-            peer = self._peers[id]
-            entry = peer.ready.get((model, boundary))
-            if entry is None or peer.state != "online" or peer.beacon is None or peer.beacon.draining:
+        now, place = self._context.now, (model, boundary)
+        found = []
+        for id, peer in self._up:
+            run = peer.ready.get(place)
+            if run is None or peer.draining or peer.state != "online":
                 continue
             if peer.avoid and self._is_avoided(peer, urgency):
                 continue
-            waits_s = max(0.0, peer.backlog.ahead_of(urgency) - (now - peer.heard_at))
-            for klass, seconds in peer.promised.values():
-                if klass >= urgency:
-                    waits_s += seconds
-            yield Candidate(id, nbytes / peer.rate_bytes_per_s + peer.delay_s, entry[1], waits_s)
+            ahead_s = peer.ahead_s.get(urgency)
+            if ahead_s is None:
+                ahead_s = peer.ahead_s[urgency] = peer.backlog.ahead_of(urgency)
+            waits_s = ahead_s - (now - peer.heard_at)
+            if waits_s < 0.0:
+                waits_s = 0.0
+            if peer.promised:
+                for klass, seconds in peer.promised.values():
+                    if klass >= urgency:
+                        waits_s += seconds
+            transfer_s = nbytes / peer.rate_bytes_per_s + peer.delay_s + leaving_s
+            found.append(Candidate(id, transfer_s, run[1], waits_s))
+        return found
 
     def can_run(self, model: str, boundary: int) -> bool:
         """Whether anybody in reach holds the segment that starts at ``boundary``, busy or not."""
@@ -165,6 +179,10 @@ class Peers:
         self._context.timers.set(until, self._ask_again, id)
         self._context.there += 1
 
+    def _backlog_is(self, peer: Peer, backlog: Backlog) -> None:
+        peer.backlog, peer.ahead_s, peer.heard_at = backlog, {}, self._context.now
+        self._context.there += 1
+
     def _is_avoided(self, peer: Peer, urgency: float) -> bool:
         return any(until > self._context.now and urgency <= klass for until, klass in peer.avoid)
 
@@ -172,6 +190,18 @@ class Peers:
         self._context.there += 1
 
     def _changed(self) -> None:
-        self._linked = sorted(id for id, peer in self._peers.items() if peer.up)
+        self._up = sorted((id, peer) for id, peer in self._peers.items() if peer.up)
+        self._linked = [id for id, _ in self._up]
         self.layout += 1
         self._context.there += 1
+
+
+def _runs(ready: Tuple[ReadySegment, ...]) -> Dict[Tuple[str, int], Tuple[int, float]]:
+    """Where the segment that starts at each place stops, and its seconds: the shortest one, where several start."""
+    runs = {(segment.model, segment.first): (segment.stop, segment.seconds) for segment in reversed(ready)}
+    if len(runs) < len(ready):
+        for segment in ready:
+            at = (segment.model, segment.first)
+            if segment.stop < runs[at][0]:
+                runs[at] = (segment.stop, segment.seconds)
+    return runs

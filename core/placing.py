@@ -16,13 +16,14 @@ from pamdi.core.holdings import Held, Holdings
 from pamdi.core.klass import Klass
 from pamdi.core.messages import Rtc
 from pamdi.core.peers import Peers
+from pamdi.core.policy import Waiting
 from pamdi.core.room import Room
 from pamdi.core.seeking import Group, Seeking
 from pamdi.core.segment import Segment
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key
 
-Front = Tuple[Tuple[float, ...], Key, Group, Held]
+Front = Tuple[Tuple[float, ...], Key, Group, Held, Waiting]
 
 
 class Placing:
@@ -34,7 +35,8 @@ class Placing:
         self._seeking = Seeking()
         self._leaving: Dict[Key, Held] = {}
         self._sought = 0
-        self._looked = (0, 0, 0)
+        self._sought_now: List[Held] = []
+        self._looked = 0
         self.klass = Klass(context)
         self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full, self._outputs_left)
         self.room = Room(context, self.compute, slots, peers)
@@ -46,6 +48,7 @@ class Placing:
         self._holdings.move(held, "seeking")
         self._seeking.add(held, self.klass(held))
         self._sought += 1
+        self._sought_now.append(held)
         if held.key.boundary > 0:
             self._leaving[held.key] = held
 
@@ -76,7 +79,7 @@ class Placing:
     def forget(self, held: Held) -> None:
         self.left(held)
         if held in self.compute.batch and self.compute.segment is not None:  # give back what was asked early
-            self.asking.withdraw(held.key._replace(boundary=self.compute.segment.stop))
+            self.asking.withdraw(held.key.at(self.compute.segment.stop))
         self._holdings.remove(held)
 
     def lifted(self, held: Held) -> None:
@@ -117,30 +120,43 @@ class Placing:
     def place_all(self) -> None:
         """Place every seeking work that can be placed now: most urgent first, one look per group of equals. Nothing
         is looked at while nothing has changed since the last time."""
-        for key in self.asking.expired():
-            self.back_to_seeking(key)
-        state = (self._context.here, self._context.there, self._sought)
-        if state == self._looked:
+        context = self._context
+        if self.asking.overdue:
+            for key in self.asking.expired():
+                self.back_to_seeking(key)
+        if not self._sought_now and not self._seeking.where and self.compute.running is not None:
+            return  # as after most events: nobody seeks, and the executor is busy
+        if context.here + context.there + self._sought == self._looked:  # counts only grow, so their sum will do
             return
-        if self._seeking:
+        if self._seeking.where:
             self._place_fronts()
-        self._take_asking_when_idle()
-        self._looked = (self._context.here, self._context.there, self._sought)
+        if self._sought_now:
+            self._watch_those_left()
+        if self.compute.running is None:
+            self._take_asking_when_idle()
+        self._looked = context.here + context.there + self._sought
 
     def ask_early(self, held: Held, segment: Segment) -> None:
         """``held`` has just started ``segment``: if its next place is elsewhere, ask there while it computes."""
         model = self._context.models.get(held.model)
         if model is None or segment.stop >= model.units:
             return
-        key = held.key._replace(boundary=segment.stop)
+        key = held.key.at(segment.stop)
         if key in self._holdings:
             return
-        view = waiting(held, self.klass(held))._replace(boundary=segment.stop, continuing=True)
+        view = Waiting(key.source, key.id, held.head, key.boundary, self.klass(held), held.born, continuing=True)
         entering = model.bytes[segment.first] or 1
         nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
         best = self.asking.best(view, held.model, nbytes)
         if best is not None and best.device != self._context.device:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
+
+    def _watch_those_left(self) -> None:
+        """Of the works that began to seek in this event: whoever still does may not seek for ever."""
+        for held in self._sought_now:
+            if held.place == "seeking":
+                self._holdings.watch(held)
+        self._sought_now = []
 
     def _place_fronts(self) -> None:
         fronts: List[Front] = []
@@ -148,21 +164,22 @@ class Placing:
             self._add_front(fronts, group)
         heapify(fronts)
         while fronts:
-            _, _, group, held = heappop(fronts)
-            if self._place(held, group.urgency):
+            _, _, group, held, view = heappop(fronts)
+            if self._place(held, view):
                 self._add_front(fronts, group)
 
     def _add_front(self, fronts: List[Front], group: Group) -> None:
-        if self.asking.nobody(group.model, group.boundary, group.urgency, group.continuing):
-            return
         policy = self._context.policy
         key = self._seeking.front(group, policy.youngest_first)
-        held = self._holdings.get(key) if key is not None else None
+        if key is None or self.asking.nobody(group.model, group.boundary, group.urgency, group.continuing):
+            return
+        held = self._holdings.get(key)
         if held is not None:
-            heappush(fronts, (policy.rank(waiting(held, group.urgency), self._context.now), held.key, group, held))
+            view = waiting(held, group.urgency)
+            heappush(fronts, (policy.rank(view, self._context.now), key, group, held, view))
 
-    def _place(self, held: Held, urgency: float) -> bool:
-        best = self.asking.best(waiting(held, urgency), held.model, held.nbytes, held.failed_here)
+    def _place(self, held: Held, view: Waiting) -> bool:
+        best = self.asking.best(view, held.model, held.nbytes, held.failed_here)
         if best is None:
             return False
         self._seeking.discard(held.key)

@@ -5,10 +5,12 @@ looked at where they come in. A message with a complaint is counted and dropped;
 that its sender keeps the work and asks elsewhere.
 """
 
-from typing import Any, Callable, Dict, Optional, Type
+from typing import Any, Callable, Dict, Optional, Tuple, Type
 
-from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, Refusal, Revoked, Rtc, Tensor
+from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, ReadySegment, Refusal, Revoked, Rtc, Tensor
 from pamdi.core.work import Key, Work
+
+Segments = Tuple[ReadySegment, ...]
 
 SECONDS_MAX = 1e9
 COUNT_MAX = 10**9
@@ -17,9 +19,19 @@ URGENCY_MAX = 1e12
 
 def complaint(message: AnyMessage, promise_s_max: float) -> str:
     """What is wrong with the numbers of ``message``, or "". ``promise_s_max``: the longest time that may be asked
-    for or granted."""
+    for or granted. Of a beacon, see the next function."""
     check = _CHECKS.get(type(message))
     return check(message, promise_s_max) if check is not None else ""
+
+
+def complaint_of_beacon(beacon: Beacon, known: Segments) -> str:
+    """``known``: what the sender's last beacon said is ready. Beacons are most of all messages, and hardly ever say
+    anything new there: the same segments need no second look."""
+    if beacon.ready is not known and beacon.ready != known:
+        for segment in beacon.ready:
+            if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
+                return "segments out of range"
+    return "" if _backlog(beacon.backlog) else "a backlog out of range"
 
 
 def _seconds(value: Optional[float]) -> bool:
@@ -68,15 +80,7 @@ def _ctc(ctc: Ctc, promise_s_max: float) -> str:
     return "" if _backlog(ctc.backlog) else "a backlog out of range"
 
 
-def _beacon(beacon: Beacon, _: float) -> str:
-    for segment in beacon.ready:
-        if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
-            return "segments out of range"
-    return "" if _backlog(beacon.backlog) else "a backlog out of range"
-
-
 _CHECKS: Dict[Type[Any], Callable[[Any, float], str]] = {
-    Beacon: _beacon,
     Rtc: _rtc,
     Ctc: _ctc,
     Refusal: lambda m, _: "" if _backlog(m.backlog) else "a backlog out of range",

@@ -21,7 +21,7 @@ from pamdi.core.admitted import Admitted
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
 from pamdi.core.head import Head
-from pamdi.core.holdings import ACTIVE, Holdings
+from pamdi.core.holdings import Holdings
 from pamdi.core.instructions import Send
 from pamdi.core.messages import Here, Where
 from pamdi.core.peers import Peers
@@ -115,7 +115,7 @@ class Replay:
         if admitted is None or admitted.state != "open":
             del self._watches[work]
             return
-        if any(held.place in ACTIVE for held in self._holdings.of(work)):
+        if self.holds(work, admitted.attempt):  # what is on our own link has a clock of its own, in ``losses``
             self._alive(work, watch)
         elif watch.asked:  # the second of time to answer is over: silence is no
             self._replay(work, watch)

@@ -7,14 +7,15 @@ cannot wait for each other, because the last segment's slot always drains, hence
 classes ``queue_works_max`` bounds the queue, those slots apart; a more urgent request then takes over the least urgent
 promise that has not been used.
 
-A promise lasts until its tensor can be here, behind everything else that was promised to the same neighbour and over
-a link half as fast as it should be: one that ended sooner would let two works refuse each other for ever.
+A promise lasts until its tensor can be here, behind everything else that was promised to the same neighbour, over a
+link half as fast as it should be, and as late as tensors have been of late (``lag``): one that ended sooner would let
+two works refuse each other for ever.
 
 Requests that find no room wait for a moment (they are *parked*), the most urgent first, then the oldest. Where too
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, Iterable, NamedTuple, Tuple
+from typing import Dict, Iterable, NamedTuple, Optional, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -50,6 +51,9 @@ class Room:
         self._parked: Dict[Key, Reservation] = {}
         self._tally = compute.tally
         self._granted = -1
+        self._by_class: Dict[float, float] = {}
+        self._classes: Optional[Tuple[ClassBacklog, ...]] = None
+        self._counted = -1
 
     def __len__(self) -> int:
         """Works queued or promised."""
@@ -136,8 +140,10 @@ class Room:
     def backlog(self) -> Backlog:
         """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
         seconds = self._seconds()
-        ordered = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
-        return Backlog(round(self._compute.running_s(), 6), ordered)
+        if self._classes is None:
+            ordered = sorted(seconds, reverse=True)
+            self._classes = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in ordered])
+        return Backlog(round(self._compute.running_s(), 6), self._classes)
 
     def ahead_s(self, klass: float, continuing: bool) -> float:
         """Seconds that a work of ``klass`` would wait here. One that goes on where it is comes before others of its
@@ -149,6 +155,13 @@ class Room:
         return total
 
     def _seconds(self) -> Dict[float, float]:
+        """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the
+        caller."""
+        if self._counted != self._context.here:
+            self._by_class, self._classes, self._counted = self._count(), None, self._context.here
+        return self._by_class
+
+    def _count(self) -> Dict[float, float]:
         seconds = self._tally.seconds_by_class()
         segment = self._compute.segment
         for running in self._compute.batch if segment is not None else ():
@@ -186,7 +199,8 @@ class Room:
         now = self._context.now
         coming = rtc.nbytes + sum(e.rtc.nbytes for e in self._reservations.values() if e.peer == peer)
         transfer_s = self._peers.transfer_s(peer, coming)
-        for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s + 4 * transfer_s
+        transit_s = 4 * transfer_s + 2 * self._peers.lag.seconds
+        for_s = self._context.limits.reservation_s + rtc.ready_in_s + rtc.expected_s + transit_s
         self._reservations[rtc.key] = Reservation(peer, rtc, now + for_s, now - rtc.age_s, now)
         self._tally.add(rtc.urgency, rtc.model, rtc.key.boundary)
         self._context.here += 1

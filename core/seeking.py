@@ -23,20 +23,19 @@ class Group(NamedTuple):
 
 
 class Seeking:
+    """``where``: every work that seeks, with its group and when it was born."""
+
     def __init__(self) -> None:
         self._groups: Dict[Group, List[Tuple[float, Key]]] = {}
-        self._where: Dict[Key, Tuple[Group, float]] = {}
-
-    def __len__(self) -> int:
-        return len(self._where)
+        self.where: Dict[Key, Tuple[Group, float]] = {}
 
     def add(self, held: Held, urgency: float) -> None:
         group = Group(held.model, held.key.boundary, urgency, held.key.source, held.continuing, held.failed_here)
         insort(self._groups.setdefault(group, []), (held.born, held.key))
-        self._where[held.key] = (group, held.born)
+        self.where[held.key] = (group, held.born)
 
     def discard(self, key: Key) -> None:
-        where = self._where.pop(key, None)
+        where = self.where.pop(key, None)
         if where is None:
             return
         group, born = where

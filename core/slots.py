@@ -18,9 +18,9 @@ from pamdi.core.slot_life import PUBLIC, SLOT
 class Slot:
     """One segment here. ``seconds`` starts at the calibrated time and follows what is measured. ``digest`` is of the
     engine that is here (or was asked for last), ``resident.digest`` of the one that should be. ``batch_max``: see
-    EngineLoaded."""
+    EngineLoaded. ``said``: how neighbours hear of it."""
 
-    __slots__ = ("batch_max", "digest", "reason", "resident", "seconds", "state", "wanted")
+    __slots__ = ("batch_max", "digest", "reason", "resident", "said", "seconds", "state", "wanted")
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -30,6 +30,7 @@ class Slot:
         self.reason = ""
         self.wanted = True
         self.batch_max = 1
+        self.said: Optional[ReadySegment] = None
 
     def calibrated(self) -> Calibrated:
         """Seconds by batch, as much slower or faster than calibrated as the segment alone is by now."""
@@ -48,6 +49,7 @@ class Slots:
         self._first: Dict[Tuple[str, int], Segment] = {}
         self._draining: Dict[Tuple[str, int], Segment] = {}
         self._run_s: Dict[Tuple[str, int], float] = {}
+        self._said: Optional[Tuple[ReadySegment, ...]] = None
         self._epoch = 0
         self.layout = 0
 
@@ -110,10 +112,16 @@ class Slots:
 
     def measured(self, segment: Segment, seconds: float) -> None:
         slot = self._slots.get(segment)
-        if slot is not None and seconds >= 0:
-            slot.seconds = seconds if slot.seconds <= 0 else 0.9 * slot.seconds + 0.1 * seconds
-            self._run_s = {}
-            self._context.here += 1
+        if slot is None or not seconds >= 0:
+            return
+        before = slot.seconds
+        slot.seconds = seconds if before <= 0 else 0.9 * before + 0.1 * seconds
+        if slot.seconds == before:
+            return
+        self._forget_runs(segment)
+        if slot.said is not None and slot.said.seconds != round(slot.seconds, 6):
+            self._said = slot.said = None
+        self._context.here += 1
 
     def ready_at(self, model: str, boundary: int) -> Optional[Segment]:
         """The ready segment that starts at ``boundary``: the shortest, which leaves most room for urgent works."""
@@ -158,10 +166,10 @@ class Slots:
         return total
 
     def ready(self) -> Tuple[ReadySegment, ...]:
-        return tuple(
-            ReadySegment(segment.model, segment.first, segment.stop, round(self._slots[segment].seconds, 6))
-            for segment in self._ready
-        )
+        """The very same tuple until something in it changes, so that who has read it need not read it again."""
+        if self._said is None:
+            self._said = tuple([self._say(segment) for segment in self._ready])
+        return self._said
 
     def state(self) -> AllocationState:
         segments = tuple(
@@ -172,6 +180,17 @@ class Slots:
 
     def publish(self) -> None:
         self._context.emit(PublishAllocation(self.state()))
+
+    def _forget_runs(self, segment: Segment) -> None:
+        """Those that begin at or before ``segment``: the others do not go through it."""
+        model, first = segment.model, segment.first
+        self._run_s = {(m, u): s for (m, u), s in self._run_s.items() if u > first or m != model}
+
+    def _say(self, segment: Segment) -> ReadySegment:
+        slot = self._slots[segment]
+        if slot.said is None:
+            slot.said = ReadySegment(segment.model, segment.first, segment.stop, round(slot.seconds, 6))
+        return slot.said
 
     def _want(self, segment: Segment, resident: Resident) -> None:
         slot = self._slots.get(segment)
@@ -187,7 +206,7 @@ class Slots:
         before = slot.state
         self._step(segment, "wanted")
         if before in ("absent", "broken"):
-            slot.digest, slot.reason, slot.seconds = resident.digest, "", resident.seconds
+            slot.digest, slot.reason, slot.seconds, slot.said = resident.digest, "", resident.seconds, None
             self._context.emit(Load(segment, resident.digest, resident.memory_bytes))
 
     def _refuses(self, segment: Segment, event: str) -> bool:
@@ -210,7 +229,7 @@ class Slots:
         draining = [segment for segment in ordered if self._slots[segment].state == "draining"]
         self._first = {(segment.model, segment.first): segment for segment in reversed(self._ready)}
         self._draining = {(segment.model, segment.first): segment for segment in reversed(draining)}
-        self._run_s = {}
+        self._run_s, self._said = {}, None
         self.layout += 1
         self._context.here += 1
         self.publish()

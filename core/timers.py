@@ -1,8 +1,8 @@
 """When the core wants to be woken: a heap of named moments.
 
 A moment is named by what is called and with what: setting it again moves it, dropping it forgets it. A heap cannot
-forget in the middle, so forgotten entries stay until they outnumber the others and are swept: the heap never holds
-more than about twice what is still awaited, however many works come and go while one of them waits.
+forget in the middle, so forgotten entries stay, crossed out, until they outnumber the others and are swept: the heap
+never holds more than about twice what is still awaited, however many works come and go while one of them waits.
 """
 
 import heapq
@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 SWEEP_BEYOND = 64
 Call = Callable[[Any], None]
+AT, NAME = 0, 2  # of an entry: [instant, how many were set before, (call, argument) or None when crossed out]
 
 
 class Timers:
@@ -17,8 +18,8 @@ class Timers:
     set."""
 
     def __init__(self) -> None:
-        self._heap: List[Tuple[float, int, Call, Any]] = []
-        self._live: Dict[Tuple[Call, Any], int] = {}
+        self._heap: List[List[Any]] = []
+        self._live: Dict[Tuple[Call, Any], List[Any]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -26,26 +27,32 @@ class Timers:
         return len(self._heap)
 
     def set(self, at: float, call: Call, argument: Any = None) -> None:
+        name, live = (call, argument), self._live
+        if name in live:
+            live[name][NAME] = None
         self._count += 1
-        self._live[call, argument] = self._count
-        heapq.heappush(self._heap, (at, self._count, call, argument))
-        if len(self._heap) > 2 * len(self._live) + SWEEP_BEYOND:
-            self._heap = [entry for entry in self._heap if self._live.get(entry[2:]) == entry[1]]
+        live[name] = entry = [at, self._count, name]
+        heapq.heappush(self._heap, entry)
+        if len(self._heap) > 2 * len(live) + SWEEP_BEYOND:
+            self._heap = [entry for entry in self._heap if entry[NAME] is not None]
             heapq.heapify(self._heap)
 
     def drop(self, call: Call, argument: Any = None) -> None:
-        self._live.pop((call, argument), None)
+        entry = self._live.pop((call, argument), None)
+        if entry is not None:
+            entry[NAME] = None
 
     def next_at(self) -> Optional[float]:
-        heap, live = self._heap, self._live
-        while heap and live.get(heap[0][2:]) != heap[0][1]:
+        heap = self._heap
+        while heap and heap[0][NAME] is None:
             heapq.heappop(heap)
-        return heap[0][0] if heap else None
+        return heap[0][AT] if heap else None
 
     def fire(self, now: float) -> None:
         """Call what is due. A handler that sets a new moment at or before ``now`` is called for it in this pass."""
-        while self._heap and self._heap[0][0] <= now:
-            _, count, call, argument = heapq.heappop(self._heap)
-            if self._live.get((call, argument)) == count:
-                del self._live[call, argument]
+        while self._heap and self._heap[0][AT] <= now:
+            name = heapq.heappop(self._heap)[NAME]
+            if name is not None:
+                del self._live[name]
+                call, argument = name
                 call(argument)

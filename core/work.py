@@ -31,8 +31,12 @@ class Key(NamedTuple):
     def work(self) -> WorkId:
         return WorkId(self.source, self.id)
 
+    def at(self, boundary: int) -> "Key":
+        """The same work, at another boundary. (``_replace`` does it in twice the time.)"""
+        return Key(self.source, self.id, self.attempt, self.step, boundary)
 
-class Visit(msgspec.Struct, frozen=True):
+
+class Visit(msgspec.Struct, frozen=True, gc=False):
     """What one device did for a work: units [first, stop), and where the seconds went.
 
     ``queue_s``: from arrival (or the end of the segment before) to the start; ``compute_s``: the segment itself;
@@ -49,7 +53,7 @@ class Visit(msgspec.Struct, frozen=True):
     at_s: float = 0.0
 
 
-class Work(msgspec.Struct, frozen=True):
+class Work(msgspec.Struct, frozen=True, gc=False):
     """The header that travels with a work's tensors.
 
     ``urgency`` is gamma * alpha, the only thing that orders works; ``head`` is the device that admitted the work

@@ -5,7 +5,9 @@ bring it to its end, which is a stronger promise than the product's client relie
 that is published is compared with the first one of its id.
 """
 
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import msgspec
 
 from pamdi.client.figures import Outcome, SourceFigures, source_figures
 from pamdi.core import events as ev
@@ -19,7 +21,7 @@ from pamdi.simulator.scenario import ArrivalsEntry
 ADMIT_S = 2.0  # without a word for so long, a submission is repeated; as the product's client does
 
 
-class Piece(NamedTuple):
+class Piece(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What stands for a tensor: its size, and which boundary of which work it is."""
 
     nbytes: int

@@ -44,12 +44,12 @@ class Heap:
         """Until ``until``, or until ``stop()`` says so; it is asked after every 64th event."""
         entries, pop = self._entries, heapq.heappop
         while entries and entries[0][0] <= until:
-            for _ in range(64):
-                if not entries or entries[0][0] > until:
-                    break
+            pops = 0
+            while pops < 64 and entries and entries[0][0] <= until:
                 self.now, _, _, call, argument = pop(entries)
-                self.pops += 1
+                pops += 1
                 call(argument)
+            self.pops += pops
             if stop():
                 return
         if self.now < until < math.inf:

@@ -138,14 +138,18 @@ class Peer:
 
 
 class Parcel:
-    """A message on its way. ``leg``: the line it is on."""
+    """A message on its way: what was sent, by whom, and over which connection. ``leg``: the line it is on."""
 
-    __slots__ = ("leg", "life", "message", "nbytes", "payload", "peer", "sent_at", "sender", "urgency")
+    __slots__ = ("leg", "life", "nbytes", "peer", "send", "sender", "sent_at")
 
     def __init__(self, sender: Machine, peer: Peer, send: ins.Send, nbytes: int, now: float) -> None:
-        self.sender, self.peer, self.life = sender, peer, peer.pair.life
-        self.message, self.payload, self.urgency = send.message, send.payload, send.urgency
-        self.nbytes, self.sent_at, self.leg = nbytes, now, 0
+        self.sender = sender
+        self.peer = peer
+        self.life = peer.pair.life
+        self.send = send
+        self.nbytes = nbytes
+        self.sent_at = now
+        self.leg = 0
 
     def alive(self) -> bool:
         return self.peer.pair.life == self.life

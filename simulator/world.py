@@ -14,6 +14,7 @@ from pamdi.core import messages as ms
 from pamdi.core.device import Device
 from pamdi.core.segment import Segment
 from pamdi.simulator.clients import Client, Piece
+from pamdi.simulator.collector import seldom
 from pamdi.simulator.connections import Connections
 from pamdi.simulator.documents import Documents, Placing, place
 from pamdi.simulator.heap import WAKE, Heap
@@ -74,12 +75,18 @@ class World:
                 bool(scenario.fault),
             )  # fmt: skip
         self._doers = self._make_doers()
+        self._sized: Optional[ms.AnyMessage] = None
+        self._sized_bytes = 0
 
     # -- a run -----------------------------------------------------------------------------------------------------
 
     def run(self, patience_s: float) -> None:
         """Until every work has ended (and a little longer), until ``duration_s``, or until ``patience_s`` after the
         last arrival: what has no end by then never gets one."""
+        with seldom():
+            self._run(patience_s)
+
+    def _run(self, patience_s: float) -> None:
         for machine in self.machines.values():
             self.start(machine)
         for client in self.clients.values():
@@ -209,24 +216,29 @@ class World:
         peer = machine.peers.get(i.peer)
         if peer is None or not peer.pair.up:
             return
-        payload = i.payload
-        nbytes = control_bytes(i.message) if payload is None else payload.nbytes
+        if i.payload is not None:
+            nbytes = i.payload.nbytes
+        elif i.message is self._sized:
+            nbytes = self._sized_bytes
+        else:  # what goes to all neighbours is measured once
+            nbytes = self._sized_bytes = control_bytes(i.message)
+            self._sized = i.message
         self._leave(Parcel(machine, peer, i, nbytes, self.heap.now))
 
     def _leave(self, parcel: Parcel) -> None:
         """Onto the next line of the way."""
         line = parcel.peer.lines[parcel.leg]
-        if parcel.payload is None:
+        if parcel.send.payload is None:
             left_at = line.server.say(line, parcel.nbytes)
             self.heap.put(left_at + line.delay_s, self._arrive, parcel)
         else:
-            line.server.put(Transfer(line, parcel.nbytes, parcel.urgency, self._left, Parcel.alive, parcel))
+            line.server.put(Transfer(line, parcel.nbytes, parcel.send.urgency, self._left, Parcel.alive, parcel))
 
     def _left(self, transfer: Transfer) -> None:
         self.heap.put(self.heap.now + transfer.line.delay_s, self._arrive, transfer.parcel)
 
     def _arrive(self, parcel: Parcel) -> None:
-        peer = parcel.peer
+        peer, send = parcel.peer, parcel.send
         pair = peer.pair
         if pair.life != parcel.life:
             return
@@ -237,13 +249,11 @@ class World:
         if parcel.leg < len(peer.lines):
             self._leave(parcel)
             return
-        nbytes = 0
-        if parcel.payload is not None:
-            nbytes = parcel.nbytes
-            if self._large and isinstance(parcel.message, ms.Tensor):
-                self.connections.reach(peer.to, parcel.message.work.head)
+        if self._large and isinstance(send.message, ms.Tensor):
+            self.connections.reach(peer.to, send.message.work.head)
+        nbytes = 0 if send.payload is None else parcel.nbytes
         transit_s = self.heap.now - parcel.sent_at
-        self.feed(peer.to, ev.Received(parcel.sender.id, parcel.message, parcel.payload, nbytes, transit_s))
+        self.feed(peer.to, ev.Received(parcel.sender.id, send.message, send.payload, nbytes, transit_s))
 
     def bring(self, parcels: List[Parcel]) -> None:
         """What a cut had held."""

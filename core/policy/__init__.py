@@ -10,7 +10,7 @@ from pamdi.core.policy.local import Local
 from pamdi.core.policy.ms_mdi import MsMdi
 from pamdi.core.policy.pa_mdi import PaMdi
 from pamdi.core.policy.pa_mdi_pairwise import PaMdiPairwise
-from pamdi.core.policy.rule import Candidate, Policy, Waiting, ratio
+from pamdi.core.policy.rule import Candidate, Policy, Waiting
 
 POLICIES: Dict[str, Policy] = {
     policy.name: policy for policy in (PaMdi(), AsIfAlone(), PaMdiPairwise(), MsMdi(), ArMdi(), Local(), Ddi())
@@ -24,4 +24,4 @@ def policy_named(name: str) -> Policy:
     return POLICIES[name]
 
 
-__all__ = ["POLICIES", "Candidate", "Policy", "Waiting", "policy_named", "ratio"]
+__all__ = ["POLICIES", "Candidate", "Policy", "Waiting", "policy_named"]

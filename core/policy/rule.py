@@ -13,12 +13,14 @@ task and worker, gamma favours urgent work, but +A makes old work look worse and
 a policy of its own.
 """
 
-from typing import Dict, NamedTuple, Sequence, Tuple
+from typing import Dict, Sequence, Tuple
+
+import msgspec
 
 from pamdi.core.allocation import Route
 
 
-class Candidate(NamedTuple):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A device that could run a work's next segment, and what that would cost in seconds. ``rest_s``: from the end of
     that segment until the answer is at its head, by the cheapest way known; 0 unless the policy looks ahead."""
 
@@ -29,7 +31,7 @@ class Candidate(NamedTuple):
     rest_s: float = 0.0
 
 
-class Waiting(NamedTuple):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """What a policy may know of a work that waits: ``continuing`` when its last segment ran on this device."""
 
     source: str
@@ -41,11 +43,6 @@ class Waiting(NamedTuple):
     continuing: bool
 
 
-def ratio(candidate: Candidate, age_s: float, urgency: float) -> float:
-    """The paper's ratio for one (task, worker) pair; smaller is better."""
-    return (candidate.transfer_s + age_s + candidate.compute_s + candidate.backlog_s) / urgency
-
-
 class Policy:
     """What differs between methods. The defaults are ours and the paper's (``pa-mdi``)."""
 
@@ -54,8 +51,12 @@ class Policy:
     looks_ahead = False  # whether ``rest_s`` of candidates is worked out
     weighs_links = False  # whether D counts our own tensors that are still on their way, or about to be
     patient = False  # whether a work may wait for its own device although a neighbour has room now
+    binds = False  # whether ``may_take`` ever says no: so for a policy that has its own
     hold_share = 0.0  # of a segment's seconds: how long it may be held back for a more urgent tensor that was promised
     source = "Li, Seferoglu: Priority-Aware Model-Distributed Inference at Edge Networks (arXiv 2412.12371)"
+
+    def __init_subclass__(cls) -> None:
+        cls.binds = cls.may_take is not Policy.may_take
 
     def urgency(self, urgency: float) -> float:
         """The class in which a work of gamma * alpha ``urgency`` queues, everywhere."""
@@ -70,5 +71,12 @@ class Policy:
         return True
 
     def pick(self, work: Waiting, candidates: Sequence[Candidate], now: float) -> Candidate:
-        """Which worker next. Ties go to the first: callers list their own device first, then by name."""
-        return min(candidates, key=lambda candidate: ratio(candidate, now - work.born, work.urgency))
+        """Which worker next: the smallest of the paper's ratios. Ties go to the first: callers list their own device
+        first, then by name. (A loop, and not ``min`` with a key: this is the core's innermost line.)"""
+        age_s, urgency = now - work.born, work.urgency
+        best, least = candidates[0], float("inf")
+        for c in candidates:
+            ratio = (c.transfer_s + age_s + c.compute_s + c.backlog_s) / urgency
+            if ratio < least:
+                best, least = c, ratio
+        return best

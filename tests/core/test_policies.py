@@ -1,12 +1,13 @@
 """The paper's rule, and what each policy does differently."""
 
+import random
 from typing import Dict, Tuple
 
 import pytest
 
 from pamdi.core.allocation import Route, RouteVisit
 from pamdi.core.errors import ConfigError
-from pamdi.core.policy import POLICIES, Candidate, Waiting, policy_named, ratio
+from pamdi.core.policy import POLICIES, Candidate, Waiting, policy_named
 
 HERE = Candidate("d0", 0.0, 0.025, 0.100)
 THERE = Candidate("d1", 0.030, 0.025, 0.0)
@@ -16,12 +17,17 @@ def work(urgency: float = 1.0, born: float = 0.0, boundary: int = 0, continuing:
     return Waiting("yard", "w1", "d0", boundary, urgency, born, continuing)
 
 
-def test_the_ratio_is_the_papers() -> None:
-    assert ratio(Candidate("n", 0.02, 0.03, 0.05), 0.4, 2.0) == pytest.approx((0.02 + 0.4 + 0.03 + 0.05) / 2.0)
-
-
 def test_the_worker_with_the_smallest_ratio_is_picked() -> None:
     assert policy_named("pa-mdi").pick(work(), [HERE, THERE], 1.0) == THERE
+
+
+def test_the_ratio_is_the_papers() -> None:
+    drawn = random.Random(1)
+    for _ in range(100):
+        workers = [Candidate(f"d{i}", drawn.random(), drawn.random(), drawn.random()) for i in range(5)]
+        gamma_alpha, age_s = drawn.choice([1.0, 10.0]), drawn.random()
+        ratios = {(c.transfer_s + age_s + c.compute_s + c.backlog_s) / gamma_alpha: c for c in workers}
+        assert policy_named("pa-mdi").pick(work(gamma_alpha, -age_s), workers, 0.0) == ratios[min(ratios)]
 
 
 def test_a_tie_stays_here() -> None:

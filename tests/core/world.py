@@ -36,6 +36,7 @@ class World:
         self.journals: Dict[str, Dict[WorkId, Any]] = {device: {} for device in settings.devices}
         self.links: Dict[Tuple[str, str], int] = {}
         self.link_free: Dict[Tuple[str, str], float] = {}
+        self.carried: Dict[Tuple[WorkId, int], int] = {}  # how often each work's tensor at each boundary was sent
         self.records: Dict[WorkId, Record] = {}
         self.running: Dict[str, Optional[Tuple[Key, float]]] = {}
         self.epoch = 1
@@ -245,10 +246,12 @@ class World:
         self.invariants.sent(id, i)
         message = ms.decode(ms.encode(i.message))
         nbytes = self.settings.nbytes if i.payload is not None else 0
-        start = max(self.now, self.link_free.get((id, i.peer), 0.0)) if nbytes else self.now
+        line = ("radio", "") if self.settings.shared else (id, i.peer)
+        start = max(self.now, self.link_free.get(line, 0.0)) if nbytes else self.now
         arrive = start + nbytes / self.settings.rate + self.settings.delay_s
         if nbytes:
-            self.link_free[id, i.peer] = start + nbytes / self.settings.rate
+            self.link_free[line] = start + nbytes / self.settings.rate
+            self.carried[i.payload[1:]] = self.carried.get(i.payload[1:], 0) + 1
         sent = self.now
 
         def deliver() -> None:

@@ -9,7 +9,8 @@ from tests.core.weather import Weather
 
 class Settings:
     """The shape of a world. ``unit_s``: seconds of each unit; ``nbytes``: of every boundary's tensor.
-    ``batch_seconds``: of every unit, (batch, seconds); the largest is what engines were built for."""
+    ``batch_seconds``: of every unit, (batch, seconds); the largest is what engines were built for. ``shared``: all
+    links are one radio, on which one tensor follows the other."""
 
     def __init__(
         self,
@@ -26,13 +27,14 @@ class Settings:
         mqtt_s: float = 0.001,
         weather: Optional[Weather] = None,
         batch_seconds: Tuple[Tuple[int, float], ...] = (),
+        shared: bool = False,
     ) -> None:
         self.devices = [f"d{i}" for i in range(devices)]
         self.units, self.unit_s, self.nbytes, self.rate, self.delay_s = units, unit_s, nbytes, rate, delay_s
         self.policy = policy
         self.residents = residents or {device: list(range(units)) for device in self.devices}
         self.limits = limits or Limits()
-        self.mqtt_s = mqtt_s
+        self.mqtt_s, self.shared = mqtt_s, shared
         self.batch_seconds = batch_seconds
         self.weather = weather or Weather()
         self.sources = sources or [
