@@ -13,7 +13,7 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, Iterable, NamedTuple, Tuple
+from typing import Callable, Dict, Iterable, NamedTuple, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -40,6 +40,9 @@ class Reservation(NamedTuple):
 
 
 class Room:
+    """``unplaced_s()``: of the works that wait here for a place, the seconds by class, a class perhaps more than once.
+    It is set by ``Placing``, which knows them."""
+
     def __init__(self, context: Context, compute: Compute, slots: Slots, peers: Peers) -> None:
         self._context = context
         self._compute = compute
@@ -49,6 +52,7 @@ class Room:
         self._parked: Dict[Key, Reservation] = {}
         self._tally = compute.tally
         self._granted = -1
+        self.unplaced_s: Callable[[], Iterable[Tuple[float, float]]] = tuple
 
     def __len__(self) -> int:
         """Works queued or promised."""
@@ -132,8 +136,12 @@ class Room:
         return self._reservations.values()
 
     def backlog(self) -> Backlog:
-        """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
+        """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment; where
+        the policy says so, also the runs of what waits here for a place."""
         seconds = self._seconds()
+        if self._context.policy.tells_waiting:
+            for klass, unplaced_s in self.unplaced_s():
+                seconds[klass] = seconds.get(klass, 0.0) + unplaced_s
         ordered = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
         return Backlog(round(self._compute.running_s(), 6), ordered)
 
