@@ -164,10 +164,14 @@ class Asking:
         return work.continuing or self._room.has_room(work.urgency, model, work.boundary)
 
     def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> Iterator[Candidate]:
-        ahead_s = self._leaving_s(work.urgency) if self._context.policy.weighs_links else 0.0
+        policy = self._context.policy
+        ahead_s = self._leaving_s(work.urgency) if policy.weighs_links else 0.0
+        is_highest = self._context.urgency_above(work.urgency) <= work.urgency
+        price = 1.0 if is_highest else policy.transfer_price
         for candidate in self._peers.candidates(model, work.boundary, work.urgency, nbytes):
             if self._allows(work, candidate.device):
-                yield candidate._replace(transfer_s=candidate.transfer_s + ahead_s) if ahead_s else candidate
+                plain = not ahead_s and price == 1.0
+                yield candidate if plain else candidate._replace(transfer_s=price * (candidate.transfer_s + ahead_s))
 
     def _leaving_s(self, urgency: float) -> float:
         """Seconds until our own tensors at or above this class, sent or asked for, will have left: a device has one

@@ -71,6 +71,14 @@ def test_tensors_that_wait_for_our_own_radio_count_as_delay(policy: str, last: L
     assert said == [[("d1", "0")], [("d1", "1")], [("d2", "2")], last]  # 0.4 s each; our own device, idle, takes "0"
 
 
+@pytest.mark.parametrize(("policy", "source", "to"), [
+    ("pa-mdi", "yard", "d1"), ("as-if-alone", "gate", "d1"), ("as-if-alone", "yard", ""),
+])  # fmt: skip
+def test_only_the_highest_class_sends_over_a_slow_link_for_a_small_gain(policy: str, source: str, to: str) -> None:
+    made = device(policy, [0.6], {"d1": [0.1]}, nbytes=300_000)  # 0.301 + 0.1 s there, 0.6 s here
+    assert asked(submit(made, source, "a", 1.0, 300_000)) == ([(to, "a")] if to else [])
+
+
 def promise(made: Device, now: float, nbytes: int) -> Said:
     rtc = ms.Rtc(Key("gate", "urgent", 0, 0, 0), "net", 10.0, nbytes, 0.1)
     return made.handle(ev.Received("d1", rtc, None, 0, 0.0), now)
