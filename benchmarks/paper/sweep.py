@@ -37,7 +37,8 @@ class Point(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What became of one source at one point; seconds and works per second. ``ended``: works answered."""
+    """What became of one source at one point; seconds and works per second. ``ended``: works answered, and
+    ``throughput_hz``: per second from the first submission until the source's own last answer."""
 
     mean_s: float
     p99_s: float
@@ -46,7 +47,8 @@ class Source(NamedTuple):
 
 
 class Row(NamedTuple):
-    """``span_s``: until the last answer."""
+    """``span_s``: until the last answer. Shares of it: ``busiest`` device, ``devices`` on average, the busiest
+    ``radio`` channel or link."""
 
     setting: str
     policy: str
@@ -56,6 +58,9 @@ class Row(NamedTuple):
     sources: Dict[str, Source]
     span_s: float
     events: int
+    busiest: float = 0.0
+    devices: float = 0.0
+    radio: float = 0.0
 
 
 def loaded(scenario: Scenario, total_hz: Optional[float], only: bool = False, works: int = WORKS) -> Scenario:
@@ -84,7 +89,12 @@ def measure(point: Point) -> Row:
         id: Source(f.mean_s or float("inf"), f.p99_s or float("inf"), f.throughput_hz or 0.0, f.answered)
         for id, f in run.sources.items()
     }
-    return Row(point.setting, point.policy, point.load, point.seed, point.only, sources, run.span_s, run.events)
+    used = run.devices.values()
+    radio = max([*run.media.values(), *run.links.values()], default=0.0)
+    return Row(
+        point.setting, point.policy, point.load, point.seed, point.only, sources, run.span_s, run.events,
+        max(used), sum(used) / len(used), radio,
+    )  # fmt: skip
 
 
 def measure_all(points: Sequence[Point], processes: int = 2) -> List[Row]:
