@@ -7,8 +7,8 @@ arrivals (both seed each source's stream alike), the same core. What the simulat
 encoding, a broker, a machine that is busy) is measured *before* the run that is compared, and the prediction is made
 before it too, so nothing of that run can flow into it:
 
-1. ``benchmarks.hop``: what handing a tensor over costs two real processes beyond its bytes. Four messages make a hop (RTC,
-   CTC, tensor, taken), so a quarter of it is added to the delay of every link.
+1. ``benchmarks.hop``: what handing a tensor over costs two real processes beyond its bytes. That is four messages
+   (RTC, CTC, tensor, taken), so a quarter of it is added to the delay of every link.
 2. A warm-up: the urgent source alone on a fleet of its own, with other arrivals. It is slower for real than simulated
    by some milliseconds, and an eighth of that is the overhead of each of its eight visits.
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import List, Optional, Sequence
 
 from benchmarks.paper.all_settings import FEW_LOADS, headline, variations
 from benchmarks.paper.alone import alone_lines
@@ -18,29 +18,20 @@ from benchmarks.paper.compare import POLICIES, Table, must_hold
 from benchmarks.paper.page import write_page
 from benchmarks.paper.settings import Setting
 from benchmarks.paper.steps import finer_lines, step_lines
-from benchmarks.paper.sweep import Point, Row, capacity_hz, measure_all
+from benchmarks.paper.sweep import Point, capacity_hz, measure_all
 
 SEEDS = (201, 202, 203)
 ONE_SEED = ("ar-mdi",)  # overloaded on every radio, and ten times as long to simulate
 
 
-def saturated(settings: Sequence[Setting], processes: int) -> List[Row]:
-    """All works at once: nothing in it is random, so one seed is enough."""
-    points = [Point(s.name, s.fleet, policy, None, SEEDS[0]) for s in settings for policy in POLICIES]
-    points += [Point(s.name, s.fleet, "as-if-alone", None, SEEDS[0], only=True) for s in settings]
-    return measure_all(points, processes)
-
-
-def swept(settings: Sequence[Setting], seeds: Sequence[int], capacity: Dict[str, float], processes: int) -> List[Row]:
+def points_of(setting: Setting, load: Optional[float], hz: Optional[float], seeds: Sequence[int]) -> List[Point]:
+    """Every policy, and the urgent source with the fleet to itself."""
     points: List[Point] = []
-    for s in settings:
-        for load in s.loads:
-            hz = load * capacity[s.name]
-            for seed in seeds:
-                among = POLICIES if seed == seeds[0] else [p for p in POLICIES if p not in ONE_SEED]
-                points += [Point(s.name, s.fleet, policy, load, seed, hz) for policy in among]
-                points.append(Point(s.name, s.fleet, "as-if-alone", load, seed, hz, only=True))
-    return measure_all(points, processes)
+    for seed in seeds:
+        among = POLICIES if seed == seeds[0] else [policy for policy in POLICIES if policy not in ONE_SEED]
+        points += [Point(setting.name, setting.fleet, policy, load, seed, hz) for policy in among]
+        points.append(Point(setting.name, setting.fleet, "as-if-alone", load, seed, hz, only=True))
+    return points
 
 
 def main() -> int:
@@ -52,11 +43,13 @@ def main() -> int:
     began, processes = time.perf_counter(), arguments.processes
     seeds = SEEDS[:1] if arguments.quick else SEEDS
     chosen = [s._replace(loads=FEW_LOADS) for s in headline()] if arguments.quick else headline() + variations()
-    rows = saturated(chosen, processes)
+    rows = measure_all([point for s in chosen for point in points_of(s, None, None, seeds)], processes)
     capacity = {
         s.name: capacity_hz(r for r in rows if (r.setting, r.policy) == (s.name, "ms-mdi")) for s in chosen
     }  # fmt: skip
-    table = Table(rows + swept(chosen, seeds, capacity, processes))
+    loads = [(s, load) for s in chosen for load in s.loads]
+    points = [point for s, load in loads for point in points_of(s, load, load * capacity[s.name], seeds)]
+    table = Table(rows + measure_all(points, processes))
     lines = [f"seeds {', '.join(map(str, seeds))}"]
     for s in chosen:
         lines += ["", f"{s.name}: {s.title}; load 1.0 is {capacity[s.name]:.2f} works/s", *table.lines(s)]

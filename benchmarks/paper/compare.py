@@ -2,9 +2,9 @@
 
 What a source keeps of its throughput is said twice. *Kept*: works per second until the source's own last answer.
 *Kept over the run*: its works per second until the last answer of all. While works come by Poisson the two hardly
-differ. When all works are there at once they do: MS-MDI lets some sources end early and others, the urgent one perhaps,
-last; whoever puts one source first delays the ends of the rest, although not one second of computing is lost. There the
-first measure says in which order sources end, the second what the fleet gets through, and the second is held to.
+differ. When all works are there at once they do: a source that ends before the others under MS-MDI ends later when
+another source is put first, although not one second of computing is lost. There the first measure says in which order
+sources end, the second what the fleet gets through.
 """
 
 from statistics import mean

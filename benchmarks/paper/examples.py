@@ -19,7 +19,7 @@ POLICIES = ["as-if-alone", "pa-mdi", "ms-mdi"]
 
 
 class Example(NamedTuple):
-    """``rate_hz``: of all sources together; None: all works at once."""
+    """``rate_hz``: of all sources together; None: all works as good as at once."""
 
     setting: Setting
     rate_hz: "float | None"
@@ -37,7 +37,7 @@ def examples() -> List[Example]:
         Example(mesh, 9.5, "0.9 of what MS-MDI gets through"),
         Example(multihop, 5.1, "0.9 of what MS-MDI gets through"),
         Example(text, 17.7, "0.9 of what MS-MDI gets through"),
-        Example(demo, None, "100 works of each source at once, as in the published demo"),
+        Example(demo, None, "100 works of each source as good as at once, as in the published demo"),
     ]
 
 

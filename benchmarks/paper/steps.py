@@ -54,7 +54,7 @@ def step_lines(capacity: Dict[str, float], seeds: Sequence[int], processes: int)
     columns = [(mesh, LOAD), (mesh_turns, LOAD), (multihop_turns, LOAD), (text, LOAD), (mesh, None), (multihop, None)]
     points = [
         Point(s.name, s.fleet, name, load, seed, load * capacity[s.name] if load else None)
-        for name in names for s, load in columns for seed in (seeds if load else seeds[:1])
+        for name in names for s, load in columns for seed in seeds
     ]  # fmt: skip
     rows: Dict[Tuple[str, str, Any], List[Row]] = {}
     for point, row in zip(points, measure_all(points, processes)):
