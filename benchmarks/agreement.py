@@ -104,17 +104,22 @@ def moved_by(runs: Dict[str, Run], works: int, policies: Tuple[str, ...], overhe
     return max(shares)
 
 
-def measure_overheads(policy: str) -> Overheads:
-    """Before the run that is compared: a hop between two processes, then the urgent source alone."""
+def hop_s() -> float:
+    """What ``benchmarks.hop`` says of the largest tensor."""
     nbytes = max(read_scenario(SCENARIO).model[0].bytes)
     words = [sys.executable, "-m", "benchmarks.hop", "--bytes", str(nbytes), "--json"]
     said = subprocess.run(words, capture_output=True, text=True, check=False).stdout
-    hop_s = max(0.0, json.loads(said)["rows"]["the hop less bare TCP"]["p50_ms"] / 1000)
+    return max(0.0, float(json.loads(said)["rows"]["the hop less bare TCP"]["p50_ms"]) / 1000)
+
+
+def measure_overheads(policy: str) -> Overheads:
+    """Before the run that is compared: a hop between two processes, then the urgent source alone."""
+    beyond_s = hop_s()
     document, _ = real(WARM_UP_WORKS, (policy,), WARM_UP_SEED)
     measured_s = document["alone"]["sources"]["gate"]["mean_s"]
     units = len(read_scenario(SCENARIO).model[0].units)
-    longer_s = measured_s - alone_s(WARM_UP_WORKS, policy, WARM_UP_SEED, Overheads(hop_s, 0.0))
-    return Overheads(hop_s, max(0.0, longer_s / units))
+    longer_s = measured_s - alone_s(WARM_UP_WORKS, policy, WARM_UP_SEED, Overheads(beyond_s, 0.0))
+    return Overheads(beyond_s, max(0.0, longer_s / units))
 
 
 def real(works: int, policies: Tuple[str, ...], seed: int = 1) -> Tuple[Dict[str, Any], float]:
