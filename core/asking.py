@@ -8,6 +8,8 @@ next best is, this device included), or the work finds room here first and the r
 
 from typing import Dict, List, NamedTuple, Optional
 
+from msgspec.structs import replace
+
 from pamdi.core.ahead import Ahead
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -165,7 +167,12 @@ class Asking:
         policy, urgency = self._context.policy, work.urgency
         leaving_s = self._leaving_s(urgency) if policy.weighs_links else 0.0
         found = self._peers.candidates(model, work.boundary, urgency, nbytes, leaving_s)
-        return [c for c in found if self._allows(work, c.device)] if policy.binds else found
+        if policy.binds:
+            found = [c for c in found if self._allows(work, c.device)]
+        price = policy.transfer_price
+        if price != 1.0 and self._context.urgency_above(urgency) > urgency:
+            found = [replace(c, transfer_s=price * c.transfer_s) for c in found]
+        return found
 
     def _leaving_s(self, urgency: float) -> float:
         """Seconds until our own tensors at or above this class, sent or asked for, will have left: a device has one

@@ -6,7 +6,7 @@ like them is computed, so that a slow neighbour holds works back here instead of
 """
 
 from heapq import heapify, heappop, heappush
-from typing import Dict, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from pamdi.core.asking import Asking
 from pamdi.core.compute import Compute, waiting
@@ -40,6 +40,7 @@ class Placing:
         self.klass = Klass(context)
         self.compute = Compute(context, holdings, slots, self.klass, self._outputs_full, self._outputs_left)
         self.room = Room(context, self.compute, slots, peers)
+        self.room.unplaced_s = self._unplaced_s
         self.asking = Asking(context, peers, slots, self.compute, self.room, holdings)
         self.holding_back = HoldingBack(context, self.room, slots, peers)
 
@@ -133,7 +134,7 @@ class Placing:
         if self._sought_now:
             self._watch_those_left()
         if self.compute.running is None:
-            self._take_asking_when_idle()
+            self._take_when_idle()
         self._looked = context.here + context.there + self._sought
 
     def ask_early(self, held: Held, segment: Segment) -> None:
@@ -197,23 +198,36 @@ class Placing:
         rtc = Rtc(key, held.model, self.klass(held), nbytes, expected_s, now - held.born, left, ready_in_s, number)
         self.asking.ask(peer, rtc)
 
+    def _unplaced_s(self) -> Iterator[Tuple[float, float]]:
+        """By class, the seconds that seeking works would take if they stayed. Those that cannot run here are no
+        backlog of ours."""
+        for group, works in self._seeking.counts():
+            seconds = 0.0 if group.failed_here else self._slots.run_seconds(group.model, group.boundary)
+            if seconds:
+                yield group.urgency, works * seconds
+
     def _requeue(self, held: Held) -> None:
         self.compute.drop(held)
         self.seek(held)
 
-    def _take_asking_when_idle(self) -> None:
-        """Our executor has nothing to do while works of ours wait for others' clearance: take the first of them."""
+    def _take_when_idle(self) -> None:
+        """Our executor has nothing to do while works of ours wait for others' clearance, or for room that is promised
+        to tensors which a slow link has not brought yet: take the first of them. It runs at once, so no promise is
+        broken."""
         if not self.compute.idle() or self._context.draining:
             return
         waits: List[Tuple[Tuple[float, ...], Key, Held]] = []
-        for key in self.asking.ungranted():
-            held = self._holdings.get(key)
-            if held is not None and held.place == "asking" and not held.failed_here:
+        youngest_first = self._context.policy.youngest_first
+        fronts = [self._seeking.front(group, youngest_first) for group in self._seeking.groups()]
+        for key in (*self.asking.ungranted(), *fronts):
+            held = self._holdings.get(key) if key is not None else None
+            if held is not None and held.place in ("asking", "seeking") and not held.failed_here:
                 view = waiting(held, self.klass(held))
                 if self.asking.may_run_here(view, held.model):
-                    waits.append((self._context.policy.rank(view, self._context.now), key, held))
+                    waits.append((self._context.policy.rank(view, self._context.now), held.key, held))
         if waits:
             held = min(waits, key=lambda entry: entry[:2])[2]
+            self._seeking.discard(held.key)
             self.asking.withdraw(held.key)
             self.enqueue(held)
 

@@ -15,7 +15,7 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Dict, Iterable, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -42,6 +42,9 @@ class Reservation(NamedTuple):
 
 
 class Room:
+    """``unplaced_s()``: of the works that wait here for a place, the seconds by class, a class perhaps more than once.
+    It is set by ``Placing``, which knows them."""
+
     def __init__(self, context: Context, compute: Compute, slots: Slots, peers: Peers) -> None:
         self._context = context
         self._compute = compute
@@ -54,6 +57,7 @@ class Room:
         self._by_class: Dict[float, float] = {}
         self._classes: Optional[Tuple[ClassBacklog, ...]] = None
         self._counted = -1
+        self.unplaced_s: Callable[[], Iterable[Tuple[float, float]]] = tuple
 
     def __len__(self) -> int:
         """Works queued or promised."""
@@ -138,11 +142,16 @@ class Room:
         return self._reservations.values()
 
     def backlog(self) -> Backlog:
-        """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment."""
+        """Q by class: the runs of what is queued and of what is promised, and the rest of the running segment; where
+        the policy says so, also the runs of what waits here for a place."""
         seconds = self._seconds()
+        if self._context.policy.tells_waiting:
+            seconds = dict(seconds)
+            for klass, unplaced_s in self.unplaced_s():
+                seconds[klass] = seconds.get(klass, 0.0) + unplaced_s
+            return Backlog(round(self._compute.running_s(), 6), _classes(seconds))
         if self._classes is None:
-            ordered = sorted(seconds, reverse=True)
-            self._classes = tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in ordered])
+            self._classes = _classes(seconds)
         return Backlog(round(self._compute.running_s(), 6), self._classes)
 
     def ahead_s(self, klass: float, continuing: bool) -> float:
@@ -231,3 +240,7 @@ class Room:
         if entry is not None:
             self._release(key)
             self._refuse(entry.peer, key, "busy")
+
+
+def _classes(seconds: Dict[float, float]) -> Tuple[ClassBacklog, ...]:
+    return tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])

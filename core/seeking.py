@@ -47,6 +47,10 @@ class Seeking:
     def groups(self) -> List[Group]:
         return list(self._groups)
 
+    def counts(self) -> List[Tuple[Group, int]]:
+        """How many works there are of each group."""
+        return [(group, len(members)) for group, members in self._groups.items()]
+
     def front(self, group: Group, youngest_first: bool) -> Optional[Key]:
         """The work of ``group`` that goes first, or None when nobody is left."""
         members = self._groups.get(group)

@@ -11,6 +11,7 @@ from pamdi.core import events as ev
 from pamdi.simulator.documents import Placing
 from pamdi.simulator.machine import Machine, Pair, Peer
 from pamdi.simulator.server import Line, Server
+from pamdi.simulator.turns import Turns
 from pamdi.simulator.ways import Path
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ class Connections:
     def _server(self, link: Any) -> Server:
         if link.server[0] != "medium":
             return Server(self._heap)
-        return self.media.setdefault(link.server[1], Server(self._heap))
+        medium = Turns if self._world.settings.stations == "turns" else Server
+        return self.media.setdefault(link.server[1], medium(self._heap))
 
     def _connect(self, a: str, b: str, there: Path, back: Path) -> Pair:
         ways = {a: there, b: back}

@@ -17,13 +17,15 @@ from pamdi.core.policy import policy_named
 ARRIVALS = ("poisson", "periodic", "backlog")
 FAULTS = ("crash", "restart", "slow", "partition", "link_rate", "reallocate", "drain")
 RESIDENTS = ("all", "plan")
+STATIONS = ("priority", "turns")
 
 
 class RunEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``duration_s``: stop then, whatever is open (default: when every work has ended). ``jitter``: each segment takes
     its seconds times 1 +- this, evenly. ``submit_s``, ``result_s``: a message over the broker. ``journal_s``: until a
     record is kept. ``load_s``: of an engine. ``reconnect_s``: until a link is up again; ``silent_s``: until a cut one
-    is noticed. ``limits``: as in daemon.toml."""
+    is noticed. ``stations``: of a shared medium, ``priority`` (the most urgent frame of all goes first) or ``turns``.
+    ``limits``: as in daemon.toml."""
 
     seed: int = 1
     policies: List[str] = msgspec.field(default_factory=lambda: ["pa-mdi"])
@@ -36,6 +38,7 @@ class RunEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load_s: float = 0.0
     reconnect_s: float = 0.05
     silent_s: float = 2.0
+    stations: str = "priority"
     limits: Limits = Limits()
 
 
@@ -104,6 +107,8 @@ def _check_run(run: RunEntry, where: str) -> None:
             raise ConfigError(f"{where}: {error}") from error
     if run.residents not in RESIDENTS:
         raise ConfigError(f"{where}: residents is {run.residents!r}: one of {', '.join(RESIDENTS)}")
+    if run.stations not in STATIONS:
+        raise ConfigError(f"{where}: stations is {run.stations!r}: one of {', '.join(STATIONS)}")
     times: Dict[str, float] = {
         name: getattr(run, name) for name in ("submit_s", "result_s", "journal_s", "load_s", "reconnect_s", "silent_s")
     }

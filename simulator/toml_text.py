@@ -10,7 +10,11 @@ from pamdi.simulator.scenario import Scenario
 
 def toml_of(scenario: Scenario) -> str:
     """``read_scenario`` of this text is the same scenario (a test says so)."""
-    data: Dict[str, Any] = msgspec.to_builtins(scenario)
+    return text_of(msgspec.to_builtins(scenario))
+
+
+def text_of(data: Dict[str, Any]) -> str:
+    """``data`` holds plain values, tables, and lists of tables, which may hold tables of plain values."""
     lines: List[str] = []
     tables = {name: value for name, value in data.items() if isinstance(value, (dict, list))}
     _pairs({name: value for name, value in data.items() if name not in tables}, lines)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import List, Sequence
 
 from benchmarks.paper.assumed import ASSUMED
-from benchmarks.paper.compare import LOADS, POLICIES, Table
+from benchmarks.paper.compare import POLICIES, Table
 from benchmarks.paper.settings import Setting
 
 STYLE = "body{font:16px sans-serif;max-width:70em;margin:2em auto}pre{font-size:11px;overflow:auto}img{max-width:100%}"
@@ -37,9 +37,9 @@ def plot(path: Path, table: Table, setting: Setting) -> Path:
 
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4), sharey=True)
     for policy in POLICIES:
-        cells = [table.cell(setting.name, load, policy) for load in LOADS]
-        axes[0].plot(LOADS, [cell.urgent_s for cell in cells], marker="o", label=policy)
-        axes[1].plot(LOADS, [cell.others_s for cell in cells], marker="o", label=policy)
+        cells = [table.cell(setting.name, load, policy) for load in setting.loads]
+        axes[0].plot(setting.loads, [cell.urgent_s for cell in cells], marker="o", label=policy)
+        axes[1].plot(setting.loads, [cell.others_s for cell in cells], marker="o", label=policy)
     for axis, who in zip(axes, ("urgent source", "other sources")):
         axis.set(title=f"{setting.name}: {who}", xlabel="load", ylabel="mean latency, s", yscale="log")
         axis.grid(alpha=0.3)

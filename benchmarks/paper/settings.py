@@ -8,6 +8,8 @@ the sensitivity rows say how little hinges on it.
 
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import msgspec
+
 from benchmarks.paper.shapes import Shape
 from pamdi.controller.fleet import DeviceEntry, LinkEntry, MeshEntry, ModelEntry, SourceEntry
 from pamdi.core.limits import Limits
@@ -31,14 +33,25 @@ GAMMA = 10.0  # [I] of the urgent source; the others have 1. Only the order matt
 PATIENT = Limits(reservation_s=30.0, resend_s=60.0, ask_s=5.0)
 
 
+LOADS = (0.3, 0.5, 0.7, 0.9, 1.0, 1.1, 1.2)
+
+
 class Setting(NamedTuple):
     """``published``: the paper's largest cut against AR-MDI and MS-MDI in per cent; None where it has none.
-    ``fleet``: everything but loads and policies; the first source is the urgent one."""
+    ``fleet``: everything but loads and policies; the first source is the urgent one. ``loads``: at which it is run,
+    besides saturation."""
 
     name: str
     title: str
     published: Optional[Tuple[float, float]]
     fleet: Scenario
+    loads: Tuple[float, ...] = LOADS
+
+    def taking_turns(self) -> "Setting":
+        """The same on a radio that knows no priority between stations."""
+        run = msgspec.structs.replace(self.fleet.run, stations="turns")
+        fleet = msgspec.structs.replace(self.fleet, run=run)
+        return self._replace(name=f"{self.name}, turns", title=f"{self.title}, stations take turns", fleet=fleet)
 
 
 def model_entry(shape: Shape, speeds: Dict[str, float]) -> ModelEntry:
@@ -56,12 +69,12 @@ def cpu_speeds(efficiency: float = EFFICIENCY) -> Dict[str, float]:
     return {type: peak * efficiency for type, peak in PEAK.items()}
 
 
-def xavier_mesh(shapes: Sequence[Shape], speeds: Dict[str, float], published: bool = True) -> Setting:
+def xavier_mesh(shapes: Sequence[Shape], speeds: Dict[str, float]) -> Setting:
     """Five Xavier, one shared radio channel. One source per shape given, on a, d, b, ...: the first is urgent."""
     devices = [DeviceEntry(id, "xavier", 16 * 10**9) for id in "abcde"]
     mesh = [MeshEntry("all", WIFI_BYTES_PER_S, 0.002, medium="wifi")]
     fleet = _scenario(devices, mesh, [], shapes, ["a", "d", "b", "e", "c"], speeds)
-    return Setting("xavier-mesh", "5 Xavier, 20 Mb/s WiFi", (75.3, 73.2) if published else None, fleet)
+    return Setting("xavier-mesh", "5 Xavier, 20 Mb/s WiFi", (75.3, 73.2), fleet)
 
 
 def xavier_nano_multihop(shapes: Sequence[Shape], speeds: Dict[str, float]) -> Setting:
@@ -75,11 +88,11 @@ def xavier_nano_multihop(shapes: Sequence[Shape], speeds: Dict[str, float]) -> S
     return Setting("xavier-nano-multihop", "3 Xavier + 3 Nano, multi-hop", (71.4, 61.0), fleet)
 
 
-def colosseum(shapes: Sequence[Shape], speeds: Dict[str, float], published: bool = True) -> Setting:
+def colosseum(shapes: Sequence[Shape], speeds: Dict[str, float]) -> Setting:
     devices = [DeviceEntry(id, "server", 64 * 10**9) for id in "abcde"]
     mesh = [MeshEntry("all", WIRED_BYTES_PER_S, 0.0005)]
     fleet = _scenario(devices, mesh, [], shapes, ["a", "d", "b", "e", "c"], speeds)
-    return Setting("colosseum", "5 servers, 10 Gb/s", (56.4, 34.8) if published else None, fleet)
+    return Setting("colosseum", "5 servers, 10 Gb/s", (56.4, 34.8), fleet)
 
 
 def _scenario(

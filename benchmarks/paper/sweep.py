@@ -2,8 +2,9 @@
 
 Load 1.0 is what MS-MDI gets through when every source has all of its works waiting (works of all sources / the time
 until the last is answered): a load that the paper's baseline can just carry, whatever the bottleneck is. Sources have
-equal rates. "Saturation" is that very run: 100 works of every source submitted at once, as in the published demo.
-Same seed, same arrivals, for every policy.
+equal rates. "Saturation" is that very run: 100 works of every source as good as at once, within about a tenth of a
+second, in random order. (Were all submitted at the very same instant, who is older than whom would be decided by the
+sources' names, and MS-MDI would serve the urgent one last.) Same seed, same arrivals, for every policy.
 """
 
 import os
@@ -19,12 +20,12 @@ from pamdi.simulator.scenario import ArrivalsEntry, Scenario
 from pamdi.simulator.world import World
 
 WORKS = 100  # per source, as in the published demo
-SATURATION = None  # the load of that name
+BURST_HZ = 1000.0  # of each source, at saturation
 
 
 class Point(NamedTuple):
-    """``total_hz``: works per second of all sources together; None: all submitted at once. ``only``: of the sources,
-    the first alone. ``works``: per source."""
+    """``total_hz``: works per second of all sources together; None: all as good as at once, at ``load`` None.
+    ``only``: of the sources, the first alone. ``works``: per source."""
 
     setting: str
     scenario: Scenario
@@ -37,7 +38,8 @@ class Point(NamedTuple):
 
 
 class Source(NamedTuple):
-    """What became of one source at one point; seconds and works per second. ``ended``: works answered."""
+    """What became of one source at one point; seconds and works per second. ``ended``: works answered, and
+    ``throughput_hz``: per second from the first submission until the source's own last answer."""
 
     mean_s: float
     p99_s: float
@@ -46,7 +48,8 @@ class Source(NamedTuple):
 
 
 class Row(NamedTuple):
-    """``span_s``: until the last answer."""
+    """``span_s``: until the last answer. Shares of it: ``busiest`` device, ``devices`` on average, the busiest
+    ``radio`` channel or link."""
 
     setting: str
     policy: str
@@ -56,17 +59,19 @@ class Row(NamedTuple):
     sources: Dict[str, Source]
     span_s: float
     events: int
+    busiest: float = 0.0
+    devices: float = 0.0
+    radio: float = 0.0
 
 
 def loaded(scenario: Scenario, total_hz: Optional[float], only: bool = False, works: int = WORKS) -> Scenario:
-    """``scenario`` with its arrivals: Poisson at equal rates, or all at once. Alone, the first source keeps the rate
-    that it has among the others."""
-    count = len(scenario.source)
+    """``scenario`` with its arrivals: Poisson at equal rates. Alone, the first source keeps the rate that it has among
+    the others."""
     sources = scenario.source[:1] if only else scenario.source
     if total_hz is None:
-        arrivals = [ArrivalsEntry(s.id, kind="backlog", window=works, count=works) for s in sources]
+        arrivals = [ArrivalsEntry(s.id, rate_hz=BURST_HZ, count=works) for s in sources]
         return msgspec.structs.replace(scenario, arrivals=arrivals)
-    rate_hz = total_hz / count
+    rate_hz = total_hz / len(scenario.source)
     return msgspec.structs.replace(
         scenario,
         source=[msgspec.structs.replace(s, rate_hz=rate_hz) for s in scenario.source],
@@ -84,7 +89,12 @@ def measure(point: Point) -> Row:
         id: Source(f.mean_s or float("inf"), f.p99_s or float("inf"), f.throughput_hz or 0.0, f.answered)
         for id, f in run.sources.items()
     }
-    return Row(point.setting, point.policy, point.load, point.seed, point.only, sources, run.span_s, run.events)
+    used = run.devices.values()
+    radio = max([*run.media.values(), *run.links.values()], default=0.0)
+    return Row(
+        point.setting, point.policy, point.load, point.seed, point.only, sources, run.span_s, run.events,
+        max(used), sum(used) / len(used), radio,
+    )  # fmt: skip
 
 
 def measure_all(points: Sequence[Point], processes: int = 2) -> List[Row]:

@@ -71,6 +71,14 @@ def test_tensors_that_wait_for_our_own_radio_count_as_delay(policy: str, last: L
     assert said == [[("d1", "0")], [("d1", "1")], [("d2", "2")], last]  # 0.4 s each; our own device, idle, takes "0"
 
 
+@pytest.mark.parametrize(("policy", "source", "to"), [
+    ("pa-mdi", "yard", "d1"), ("as-if-alone", "gate", "d1"), ("as-if-alone", "yard", ""),
+])  # fmt: skip
+def test_only_the_highest_class_sends_over_a_slow_link_for_a_small_gain(policy: str, source: str, to: str) -> None:
+    made = device(policy, [0.6], {"d1": [0.1]}, nbytes=300_000)  # 0.301 + 0.1 s there, 0.6 s here
+    assert asked(submit(made, source, "a", 1.0, 300_000)) == ([(to, "a")] if to else [])
+
+
 def promise(made: Device, now: float, nbytes: int) -> Said:
     rtc = ms.Rtc(Key("gate", "urgent", 0, 0, 0), "net", 10.0, nbytes, 0.1)
     return made.handle(ev.Received("d1", rtc, None, 0, 0.0), now)
@@ -101,3 +109,28 @@ def test_it_does_not_stand_back_for_a_tensor_that_is_far_away() -> None:
     made = device("as-if-alone", [0.1], {"d1": [0.0]}, nbytes=200_000)
     promise(made, 1.0, 200_000)
     assert started(submit(made, "yard", "low", 1.001)) == ["low"]
+
+
+def urgencies_told(said: Said) -> List[Dict[float, float]]:
+    """By class, the seconds of each CTC or refusal that was said."""
+    words = [i.message for i in said if isinstance(i, ins.Send) and isinstance(i.message, (ms.Ctc, ms.Refusal))]
+    return [{entry.urgency: entry.seconds for entry in word.backlog.classes} for word in words]
+
+
+@pytest.mark.parametrize(("policy", "told_s"), [("pa-mdi", 0.2), ("as-if-alone", 0.5)])
+def test_others_hear_of_works_that_wait_here_for_a_place(policy: str, told_s: float) -> None:
+    made = device(policy, [0.1], {"d1": [0.0]}, nbytes=20_000)
+    for n in range(6):  # one runs, two are queued, three wait for a place
+        submit(made, "yard", str(n), 1.0)
+    assert urgencies_told(promise(made, 1.0, 20_000))[0][1.0] == pytest.approx(told_s)
+
+
+@pytest.mark.parametrize("policy", ["pa-mdi", "as-if-alone"])
+def test_an_idle_device_takes_its_own_work_although_its_room_is_promised_to_tensors_on_a_slow_link(policy: str) -> None:
+    made = device(policy, [0.1], {"d1": [0.0]}, nbytes=2_000_000)
+    for id in "xy":  # two of them are all the room of their class; they are 2 s and more away
+        rtc = ms.Rtc(Key("yard", id, 0, 0, 0), "net", 1.0, 2_000_000, 0.1)
+        made.handle(ev.Received("d1", rtc, None, 0, 0.0), 1.0)
+    assert [started(submit(made, "yard", id, 1.001)) for id in "ab"] == [["a"], []]
+    finished = made.handle(ev.Inferred(Key("yard", "a", 0, 0, 0), "answer", 4, 0.1), 1.101)
+    assert started(finished) == ["b"]

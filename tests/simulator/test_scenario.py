@@ -61,6 +61,7 @@ WRONG: Dict[str, "tuple[str, str, str]"] = {
         '[[arrivals]]\nsource = "gate"\nkind = "poisson"\ncount = 10', "", "add an [[arrivals]] with a source"
     ),
     "a rate of nothing": ("count = 10", "count = 10\nrate_hz = 0.0", "rate_hz is 0.0"),
+    "unknown stations": ("seed = 1", 'seed = 1\nstations = "polite"', "one of priority, turns"),
     "unknown residents": ("seed = 1", 'seed = 1\nresidents = "some"', "one of all, plan"),
     "a negative time": ("seed = 1", "seed = 1\nsubmit_s = -1.0", "submit_s is -1.0"),
     "a fault in the fleet itself": ("board = [0.01, 0.01]", "board = [0.01]", "must be 2 positive numbers"),
