@@ -11,7 +11,7 @@ from benchmarks.paper.settings import GPU, Setting, colosseum, cpu_speeds, xavie
 from benchmarks.paper.shapes import gpt2, parts, resnet50, resnet56
 
 PARTS = 4  # per model, as in the published demo
-FEW_LOADS = (0.5, 0.9, 1.1)
+FEW_LOADS = (0.9, 1.1)
 
 
 def headline() -> List[Setting]:
