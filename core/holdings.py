@@ -24,8 +24,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
 from pamdi.core.context import Context
 from pamdi.core.work import Key, Visit, Work, WorkId
 
-# Places in which a work still needs this device's decisions.
-ACTIVE = frozenset({"seeking", "asking", "queued", "running"})
 KEPT = frozenset({"backup", "answering"})
 COUNTED = KEPT | {"sent"}  # places whose bytes are counted
 

@@ -13,6 +13,7 @@ from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
 from pamdi.core.device import Device
 from pamdi.core.segment import Segment
+from pamdi.core.work import Key
 from pamdi.simulator.clients import Client, Piece
 from pamdi.simulator.collector import seldom
 from pamdi.simulator.connections import Connections
@@ -261,40 +262,45 @@ class World:
             self.heap.put(self.heap.now, self._arrive, parcel)
 
     def _infer(self, machine: Machine, i: ins.Infer) -> None:
-        seconds = self.seconds(machine.id, i.segment) * machine.slow
-        if self.settings.jitter:
-            seconds *= 1.0 + self.settings.jitter * machine.random.uniform(-1.0, 1.0)
-        machine.running, machine.started_at = i.key, self.heap.now
-        self.heap.put(self.heap.now + seconds, self._inferred, (machine, machine.life, i, seconds))
+        self._compute(machine, i.key, self.seconds(machine.id, i.segment), self._inferred, i)
 
     def _inferred(self, argument: Tuple[Machine, int, ins.Infer, float]) -> None:
         machine, life, i, seconds = argument
-        if machine.life != life:
+        if not self._has_run(machine, life, seconds):
             return
-        machine.running = None
-        machine.busy_s += seconds
         stop = i.segment.stop
         nbytes = self._bytes[i.segment.model][stop]
         self.feed(machine, ev.Inferred(i.key, Piece(nbytes, i.payload.work, stop), nbytes, seconds))
 
     def _infer_together(self, machine: Machine, i: ins.InferTogether) -> None:
         calibrated = self._by_batch(machine.id, i.segment)
-        seconds = next(s for batch, s in calibrated if batch >= len(i.parts)) * machine.slow
-        if self.settings.jitter:
-            seconds *= 1.0 + self.settings.jitter * machine.random.uniform(-1.0, 1.0)
-        machine.running, machine.started_at = i.parts[0].key, self.heap.now
-        self.heap.put(self.heap.now + seconds, self._inferred_together, (machine, machine.life, i, seconds))
+        seconds = next(s for batch, s in calibrated if batch >= len(i.parts))
+        self._compute(machine, i.parts[0].key, seconds, self._inferred_together, i)
 
     def _inferred_together(self, argument: Tuple[Machine, int, ins.InferTogether, float]) -> None:
         machine, life, i, seconds = argument
-        if machine.life != life:
+        if not self._has_run(machine, life, seconds):
             return
-        machine.running = None
-        machine.busy_s += seconds
         stop = i.segment.stop
         nbytes = self._bytes[i.segment.model][stop]
         outcomes = [ev.Outcome(part.key, Piece(nbytes, part.payload.work, stop), nbytes) for part in i.parts]
         self.feed(machine, ev.InferredTogether(tuple(outcomes), seconds))
+
+    def _compute(self, machine: Machine, key: Key, calibrated_s: float, then: Callable[[Any], None], i: Any) -> None:
+        """``then`` comes when the machine has run what it was told, as slow as it is now."""
+        seconds = calibrated_s * machine.slow
+        if self.settings.jitter:
+            seconds *= 1.0 + self.settings.jitter * machine.random.uniform(-1.0, 1.0)
+        machine.running, machine.started_at = key, self.heap.now
+        self.heap.put(self.heap.now + seconds, then, (machine, machine.life, i, seconds))
+
+    def _has_run(self, machine: Machine, life: int, seconds: float) -> bool:
+        """False where the machine has died meanwhile."""
+        if machine.life != life:
+            return False
+        machine.running = None
+        machine.busy_s += seconds
+        return True
 
     def _by_batch(self, id: str, segment: Segment) -> Tuple[Tuple[int, float], ...]:
         device = self._types[id]
