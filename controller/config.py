@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import msgspec
 
 from pamdi.calibration.lookup import tables_at
-from pamdi.calibration.table import UNAVAILABLE, unit_seconds
+from pamdi.calibration.table import UNAVAILABLE, batch_seconds, unit_seconds
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.toml_file import read_toml
 from pamdi.controller.allocation import SOLVERS
@@ -37,8 +37,8 @@ RESIDENTS = ("plan", "all")
 
 class ModelFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit;
-    ``batch_seconds``: the same per batch above 1; or, in place of ``seconds``, ``table``: a file made by ``pamdi
-    calibrate latency``, or a folder of such files."""
+    ``batch_seconds``: the same per batch above 1; or, in place of both, ``table``: a file made by ``pamdi calibrate
+    latency``, or a folder of such files. ``batch_seconds`` of a type go before its table's."""
 
     id: str
     dir: str
@@ -152,6 +152,7 @@ class _Measured(NamedTuple):
     """Of one model on one device type. ``power_mode``: "" where the table does not know it."""
 
     seconds: List[float]
+    batch_seconds: Dict[str, List[float]]
     power_mode: str
 
 
@@ -172,7 +173,7 @@ def _measured(path: Path, model: ModelFolder, manifest: Manifest) -> Dict[str, _
             )
     return {
         table.device_type: _Measured(
-            unit_seconds(costs), "" if table.power_mode == UNAVAILABLE else table.power_mode
+            unit_seconds(costs), batch_seconds(costs), "" if table.power_mode == UNAVAILABLE else table.power_mode
         )
         for table, costs in found
     }  # fmt: skip
@@ -185,7 +186,10 @@ def _costs(where: str, model: ModelFolder, manifest: Manifest, measured: Dict[st
         list(manifest.bytes),
         [unit.memory_bytes for unit in manifest.units],
         model.seconds or {type: each.seconds for type, each in measured.items()},
-        batch_seconds=model.batch_seconds,
+        batch_seconds={
+            **{type: m.batch_seconds for type, m in measured.items() if m.batch_seconds},
+            **model.batch_seconds,
+        },
     )
     check_model(entry, where)
     return entry

@@ -104,6 +104,19 @@ def test_seconds_come_from_a_table_or_a_folder_of_tables_beside_the_file(folder:
     assert wanted.power_modes == {("resnet56-digits", "board"): "2 MODE_15W"}
 
 
+def test_the_seconds_of_batches_come_from_the_table_and_what_is_written_goes_before_it(folder: Path) -> None:
+    singles = calibrated(folder)
+    four = [Run(u, u + 1, 4, 0.02 * (u + 1), 0.01, 0.1, 50) for u in range(4)]
+    batches: Dict[str, Any] = {"runs": [*singles.runs, *four], "chains": [*singles.chains, Chain(4, 0.2, 0.1, 0.3, 50)]}
+    path = with_table(folder, "tables", **batches)
+    _, wanted = read_config(path)
+    assert wanted.models["resnet56-digits"].batch_seconds == {"board": {"4": [0.02, 0.04, 0.06, 0.08]}}
+    assert _resident(wanted, ("resnet56-digits", 2), "board").batch_seconds == ((4, 0.06),)
+    mine = 'table = "tables"\nbatch_seconds = { board = { 8 = [1.0, 1.0, 1.0, 1.0] } }'
+    _, wanted = read_config(write(folder, path.read_text().replace('table = "tables"', mine)))
+    assert wanted.models["resnet56-digits"].batch_seconds == {"board": {"8": [1.0, 1.0, 1.0, 1.0]}}
+
+
 def test_a_folder_has_a_table_for_each_device_type(folder: Path) -> None:
     with_table(folder, "tables", "other", "unavailable")
     _, wanted = read_config(with_table(folder, "tables"))
