@@ -38,7 +38,7 @@ CONFIG = Path("/etc/pamdi/daemon.toml")
 CONTROLLERS = frozenset(
     ("model", "source", "link", "mesh", "policy", "residents", "solver", "settle_s", "gone_after_s", "load_s_max",
      "retry_after_s", "default_rate_bytes_per_s", "default_delay_s", "slow_factor", "normal_factor", "slow_delay_s",
-     "slow_forget_s", "move_gain_min", "move_horizon_s", "load_bytes_per_s")
+     "slow_forget_s", "link_slow_factor", "link_slow_delay_s", "move_gain_min", "move_horizon_s", "load_bytes_per_s")
 )  # fmt: skip
 DAEMONS = frozenset(("id", "type", "store"))
 AnyConfig = Union[DaemonConfig, "ControllerConfig"]

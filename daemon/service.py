@@ -176,7 +176,7 @@ class Service:
             await asyncio.sleep(self.config.stats_every_s)
             document = self._stats.document(self._device, self.counters, self._engines, self._links, describe_host())
             document["probes"] = self._probes.document()
-            self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
+            self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0, True)
 
     async def _close(self) -> None:
         if self._wake is not None:

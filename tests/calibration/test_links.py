@@ -10,7 +10,8 @@ from typing import Type
 
 import pytest
 
-from pamdi.calibration.links import Heard, LinkRow, Probed, enough, heard_stats, rows, to_text
+from pamdi.calibration.links import Heard, LinkRow, enough, heard_stats, rows, to_text
+from pamdi.client.device_stats import Probed
 from pamdi.client.toml_file import read_toml
 from pamdi.controller.config import ControllerConfig
 from pamdi.controller.fleet import Fleet, LinkEntry, check_links

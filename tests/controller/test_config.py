@@ -67,6 +67,8 @@ def test_the_models_costs_come_from_its_manifest(folder: Path) -> None:
         ("[[source]]", "[[source]", "controller.toml"),
         ('policy = "pa-mdi"', "slow_factor = 1.1", "1 <= normal_factor <= slow_factor"),
         ('policy = "pa-mdi"', "slow_delay_s = 0.0", "slow_delay_s is 0.0: it must be positive"),
+        ('policy = "pa-mdi"', "link_slow_factor = 1.1", "1 <= normal_factor <= link_slow_factor"),
+        ('policy = "pa-mdi"', "link_slow_delay_s = 0.0", "link_slow_delay_s is 0.0: it must be positive"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(folder: Path, old: str, new: str, says: str) -> None:
