@@ -45,7 +45,7 @@ class Controller:
         self._kept = self._kept_file.read()
         if self._kept_file.said:
             log(self._kept_file.said)
-        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained))
+        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained), self._kept.links)
         self._commands = Commands(self._rollout)
         self._topics = Topics(config.broker.prefix)
         self._loop = asyncio.get_running_loop()
@@ -255,7 +255,7 @@ class Controller:
 
     def _keep(self) -> None:
         """Before anything is published: an epoch that was said must never be said again."""
-        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)))
+        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)), self._rollout.kept_links)
         if kept != self._kept:
             self._kept = kept
             if not self._kept_file.write(kept):

@@ -25,6 +25,7 @@ import msgspec
 
 from pamdi.client.device_stats import Probed, Recent
 from pamdi.controller.fleet import Fleet, LinkEntry, ModelEntry
+from pamdi.controller.kept import KeptLink
 from pamdi.controller.lasting import Lasting, wished
 from pamdi.controller.network import Network
 from pamdi.controller.slowed import Terms
@@ -32,6 +33,7 @@ from pamdi.controller.slowed import Terms
 NOTICED_S = 0.001
 AGE_EVERY_S = 1.0
 RATE_MAX, DELAY_S_MAX = 1e12, 3600.0  # beyond is nonsense, and must not decide anything
+KEPT_MAX = 1000  # of those that are not as stated, over a restart of the controller
 LINKS_MAX = 100_000  # remembered: 1,000 devices with a hundred neighbours each
 
 Pair = Tuple[str, str]  # from, to
@@ -82,6 +84,8 @@ class _Watched:
 
     def age(self, now: float, terms: Terms) -> bool:
         """Whether ``planned`` has gone: nobody has measured for too long, or nobody wants to know any more."""
+        if self.lasting.heard_at == float("-inf"):  # known from a former life: the wait begins now
+            self.lasting.heard_at = now
         if self.planned is None or (terms.slow_factor and now < self.lasting.heard_at + terms.slow_forget_s):
             return False
         self.planned, self.noted = None, False
@@ -104,11 +108,23 @@ class _Watched:
 
 
 class MeasuredLinks:
-    """All links of the fleet, by direction."""
+    """All links of the fleet, by direction. ``kept``: what a former life of the controller knew."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Iterable[KeptLink] = ()) -> None:
         self._watched: Dict[Pair, _Watched] = {}
         self._aged_at = float("-inf")
+        for link in kept:
+            stated = Stated(Figures(link.stated_rate_bytes_per_s, link.stated_delay_s), link.guess)
+            watched = self._watched[link.a, link.b] = _Watched(stated)
+            watched.planned, watched.noted = Figures(link.rate_bytes_per_s, link.delay_s), True
+
+    def kept(self) -> Tuple[KeptLink, ...]:
+        """The links that are not as stated, for a later life."""
+        noted = [(pair, w.planned, w.stated) for pair, w in self._watched.items() if w.noted and w.planned is not None]
+        return tuple(
+            KeptLink(*pair, *planned, *stated.figures, guess=stated.guess)
+            for pair, planned, stated in sorted(noted)[:KEPT_MAX]
+        )
 
     def heard(
         self, device: str, links: Mapping[str, Probed], state: State, nbytes: float, now: float, terms: Terms

@@ -16,6 +16,7 @@ from pamdi.controller.allocation import Outcome, allocate_what_fits, units_of
 from pamdi.controller.conditions import conditions
 from pamdi.controller.documents import content, routes_now, units_asked, with_epoch, write_documents
 from pamdi.controller.fleet import DeviceEntry, Fleet, Unit
+from pamdi.controller.kept import KeptLink
 from pamdi.controller.measured_links import (
     Figures,
     MeasuredLinks,
@@ -38,9 +39,11 @@ SETTLES_MAX = 4
 
 
 class Rollout:
-    """``epoch`` and ``drained``: what a former life wrote down."""
+    """``epoch``, ``drained`` and ``links``: what a former life wrote down."""
 
-    def __init__(self, wanted: Wanted, epoch: int = 0, drained: FrozenSet[str] = frozenset()) -> None:
+    def __init__(
+        self, wanted: Wanted, epoch: int = 0, drained: FrozenSet[str] = frozenset(), links: Tuple[KeptLink, ...] = ()
+    ) -> None:
         self.wanted = wanted
         self.epoch = epoch
         self.devices: Dict[str, Seen] = {}
@@ -57,7 +60,7 @@ class Rollout:
         self._afresh = False
         self._why: List[str] = []
         self.why: Tuple[str, ...] = ()  # the devices and links that the last plan was made afresh for
-        self._links = MeasuredLinks()
+        self._links = MeasuredLinks(links)
         self._links_of_plan: Dict[Pair, Figures] = {}
         self._state: Optional[State] = None
         self._changed = False
@@ -66,6 +69,10 @@ class Rollout:
     @property
     def drained(self) -> FrozenSet[str]:
         return frozenset(self._drained)
+
+    @property
+    def kept_links(self) -> Tuple[KeptLink, ...]:
+        return self._links.kept()
 
     @property
     def plan(self) -> Optional[Plan]:

@@ -1,5 +1,6 @@
 """When a link counts as another than stated, and what the fleet that is planned for is then."""
 
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 
 from pamdi.client.device_stats import DeviceStats, Probed, Recent
 from pamdi.controller.fleet import LinkEntry, MeshEntry
+from pamdi.controller.kept import Kept, KeptFile, KeptLink
 from pamdi.controller.measured_links import Figures, MeasuredLinks, Stated, stated_by, tensor_bytes, with_measured
 from pamdi.controller.network import Network
 from pamdi.controller.slowed import Terms
@@ -126,6 +128,19 @@ def test_nonsense_counts_for_nothing_and_a_factor_of_zero_switches_it_off() -> N
     assert Heard(terms=off).says(0.1e6, 10).changes == []
     heard = Heard().says(0.4e6, 4)
     assert heard.links.age(heard.now, off) == [("a", "b")] and heard.planned() is None
+
+
+def test_another_life_of_the_controller_knows_what_is_not_as_stated_and_waits_as_long_for_news(tmp_path: Path) -> None:
+    heard = Heard().says(0.4e6, 4)
+    known = heard.links.kept()
+    assert known == (KeptLink("a", "b", 0.4e6, 0.002, 1e6, 0.002),)
+    file = KeptFile(tmp_path)
+    assert file.write(Kept(3, ("d1",), known)) and file.read() == Kept(3, ("d1",), known)
+    heard.links = MeasuredLinks(file.read().links)
+    assert heard.planned() == Figures(0.4e6, 0.002) and len(heard.links.conditions(heard.state)) == 1
+    ages = [heard.links.age(at, TERMS) for at in (1000.0, 1599.0, 1600.0)]
+    assert (ages, heard.links.kept()) == ([[], [], [("a", "b")]], ())
+    assert Heard(GUESS).says(0.9e6, 4).links.kept() == ()
 
 
 def test_a_device_at_another_address_has_other_links() -> None:

@@ -140,6 +140,9 @@ def test_a_link_that_becomes_slow_is_planned_around_after_the_delay_and_used_aga
     epochs = list(fleet.epochs)
     told(fleet, 300.0, {"d1": 0.02e6, "d2": 0.2e6})
     assert fleet.epochs == epochs  # steady
+    fleet.restart_controller()
+    fleet.settle()
+    assert entered(fleet) == {"d2"}  # it has not forgotten
     told(fleet, DELAY_S + 20.0, {"d1": 1e6, "d2": 0.2e6})
     assert entered(fleet) == {"d1"} and fleet.rollout.conditions() == []
 
