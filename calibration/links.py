@@ -94,7 +94,7 @@ async def collect(broker: BrokerConfig, samples: int, seconds_max: float, say: C
 
     def message(topic: str, payload: bytes, retained: bool) -> None:
         parsed = topics.parse(topic)
-        if parsed is not None and parsed.leaf == "stats":
+        if parsed is not None and parsed.leaf == "stats" and not retained:  # what is retained may be an older life's
             heard_stats(heard, parsed.id, payload)
             links = {peer: probed.rounds for peer, probed in heard.get(parsed.id, {}).items()}
             say(f"{parsed.id}: rounds so far {links or 'none'}")
