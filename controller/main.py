@@ -166,7 +166,9 @@ class Controller:
     def _connected(self) -> None:
         self._claim.up.set()
         self._listening_since = self._now()
-        self._mqtt.publish(self._topics.controller("state"), b"online", 1, True)
+        # Asked to stop before it was connected, it has said so already, and must not be online after that.
+        state = b"stopped" if self._stop.is_set() else b"online"
+        self._mqtt.publish(self._topics.controller("state"), state, 1, True)
         for id in self._rollout.published:
             self._publish_allocation(id)
         self._publish_sources(again=True)
