@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import Unreachable
 from pamdi.core.topics import Topics
@@ -128,8 +129,7 @@ async def collect(broker: BrokerConfig, samples: int, seconds_max: float, say: C
             lambda: enough(heard, [id for id, state in states.items() if state == b"online"], samples), seconds_max
         )
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
     return heard
 
 
