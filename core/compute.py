@@ -132,7 +132,8 @@ class Compute:
         most = self._slots.batch_max(segment)
         if most == 1 or not self._is_single(first):
             return []
-        if any(held.klass > first.klass for held in self._queue.values()):
+        alone = not self._context.policy.batches_beside_urgent
+        if alone and any(held.klass > first.klass for held in self._queue.values()):
             return []
         mates = [
             held

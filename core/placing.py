@@ -241,7 +241,8 @@ class Placing:
     def _outputs_left(self, held: Held, segment: Segment) -> int:
         """How many works like this one may be started at once: one while a more urgent tensor was promised room and may
         come at any moment; else as many results as may wait to leave. Answers wait for nobody."""
-        if any(entry.rtc.urgency > held.klass for entry in self.room.promised()):
+        alone = not self._context.policy.batches_beside_urgent
+        if alone and any(entry.rtc.urgency > held.klass for entry in self.room.promised()):
             return 1
         model = self._context.models.get(held.model)
         if model is not None and segment.stop >= model.units:
