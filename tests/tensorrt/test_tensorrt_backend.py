@@ -391,7 +391,9 @@ def test_an_engine_in_int8_is_taken_only_where_there_is_no_other_and_said(tmp_pa
     shutil.copytree(with_engines(STORE), folder)
     manifest = read_manifest(folder)
     usual = manifest.engines[0]
-    small = msgspec.structs.replace(usual, precision="int8", flags=("detailed", "int8 by entropy on 0123456789ab"))
+    small = msgspec.structs.replace(
+        usual, precision="int8", flags=("detailed", "int8, ranges by entropy, on 0123456789ab")
+    )
     for engines, lines in (((small, usual), 0), ((small,), 1)):
         write_manifest(folder, msgspec.structs.replace(manifest, engines=engines))
         said: List[str] = []
