@@ -179,6 +179,12 @@ class EngineRoom:
         self._say(EngineUnloaded(segment))
 
 
+def after_pieces(instruction: Any) -> bool:
+    """Sorts an event's instructions so that the executor is told first: to send what it has just made may have to wait
+    until that has come from the GPU. All else keeps the core's order."""
+    return not isinstance(instruction, (Infer, InferTogether))
+
+
 def _bring(made: Sequence[Any], leaves: Sequence[bool]) -> None:
     for outputs, leaving in zip(made, leaves):
         if leaving and isinstance(outputs, Resident):

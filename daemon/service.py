@@ -26,7 +26,7 @@ from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
 from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
-from pamdi.daemon.engine_room import EngineRoom
+from pamdi.daemon.engine_room import EngineRoom, after_pieces
 from pamdi.daemon.host import describe_host
 from pamdi.daemon.info import device_info
 from pamdi.daemon.journal import Journal
@@ -202,7 +202,7 @@ class Service:
                 said = self._device.handle(event, now)
                 if self._recorder is not None:
                     self._recorder.happened(now, event, said)
-                for instruction in said:
+                for instruction in sorted(said, key=after_pieces):
                     self._doers[type(instruction)](instruction)
         except EngineError as error:  # what lay on the GPU cannot be read any more
             self._end(error)

@@ -12,9 +12,11 @@ import pytest
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.core import events as ev
+from pamdi.core import instructions as ins
+from pamdi.core import messages as ms
 from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
-from pamdi.core.work import WorkId
+from pamdi.core.work import Key, WorkId
 from pamdi.daemon import service as door
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.main import claim_of
@@ -169,6 +171,21 @@ async def test_the_next_works_input_is_on_its_way_before_the_present_one_has_end
     assert [way for way, _ in memory.copies] == ["in", "in", "out", "out"]
     for id, expected in zip("01", alone(2)):
         assert logits(one.answers[id]).tobytes() == expected.tobytes()
+
+
+async def test_the_executor_is_told_before_anything_that_may_wait_for_bytes(
+    board: Callable[..., Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else is done in the core's order."""
+    one, done = board(FakeTensorRTBackend()), []
+    key = Key("yard", "0", 0, 0, 1)
+    said = [
+        ins.Note("a"), ins.Send("d1", ms.Taken(key)), ins.Infer(key, Segment(MODEL, 0, 1), None, 1.0), ins.Note("b"),
+    ]  # fmt: skip
+    monkeypatch.setattr(one.service._device, "handle", lambda event, now: said)
+    one.service._doers = {kind: lambda i: done.append(said.index(i)) for kind in map(type, said)}
+    one.service.happened(ev.Woken())
+    assert done == [2, 0, 1, 3]
 
 
 async def test_a_gpu_that_no_longer_gives_what_lies_on_it_ends_the_daemon_so_that_others_hand_on_what_it_had(
