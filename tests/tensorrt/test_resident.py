@@ -1,7 +1,7 @@
 """What stays on the device, what is sent there ahead, and what happens when places are few."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, List, Optional
+from typing import Any, List, Mapping, Optional
 
 import numpy as np
 import pytest
@@ -19,7 +19,8 @@ from tests.tensorrt.test_tensorrt_backend import MODEL, STORE, bytes_of, floats,
 
 def test_an_answer_that_goes_on_here_is_never_copied_and_one_that_was_read_is_copied_in_again() -> None:
     backend, again = FakeTensorRTBackend(), FakeTensorRTBackend()
-    tensors = copied = {"image": image(3)}  # type: Mapping[str, np.ndarray]
+    tensors: Mapping[str, "np.ndarray"] = {"image": image(3)}
+    copied = tensors
     for handle, other in zip(whole_chain(backend), whole_chain(again)):
         tensors = backend.run(handle, tensors)
         copied = again.run(other, {name: array.copy() for name, array in copied.items()})
