@@ -152,6 +152,15 @@ class Placing:
         if best is not None and best.device != self._context.device:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
 
+    def leaves(self) -> Tuple[bool, ...]:
+        """Of each work in the air, whether its next place is likely not to be here: its answer is made, another device
+        has been asked, or nothing here goes on with it."""
+        segment, asking, slots = self.compute.segment, self.asking, self._slots
+        if segment is None:
+            return ()
+        goes_on = slots.ready_at(segment.model, segment.stop) is not None
+        return tuple(not goes_on or asking.get(held.key.at(segment.stop)) is not None for held in self.compute.batch)
+
     def _watch_those_left(self) -> None:
         """Of the works that began to seek in this event: whoever still does may not seek for ever."""
         for held in self._sought_now:
