@@ -14,6 +14,7 @@ import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.device_stats import DeviceStats, Probed
+from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import Unreachable
 from pamdi.core.topics import Topics
@@ -114,8 +115,7 @@ async def collect(broker: BrokerConfig, samples: int, seconds_max: float, say: C
             lambda: enough(heard, [id for id, state in states.items() if state == b"online"], samples), seconds_max
         )
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
     return heard
 
 

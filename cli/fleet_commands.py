@@ -53,6 +53,7 @@ def _say(arguments: argparse.Namespace, report: Dict[str, Any]) -> int:
 async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Dict[str, Any]:
     """Publish the command and return the controller's last report on it. Raises Unreachable when it says nothing, or
     when the broker does not accept the command."""
+    from pamdi.client.loops import end
     from pamdi.client.mqtt import Connection
 
     id = uuid.uuid4().hex
@@ -87,8 +88,7 @@ async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Di
             return {**last, "status": "waiting"}
         raise Unreachable(_silent(controller, broker.user)) from error
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
 
 
 def _silent(controller: str, user: Optional[str]) -> str:

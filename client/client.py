@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.client.loops import run_together
+from pamdi.client.loops import end, run_together
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import Arrays, ResultJson, id_of, read_outputs, read_result, write_submission
 from pamdi.core.errors import BadInput, Reason, Unreachable
@@ -93,8 +93,7 @@ class Client:
 
     async def __aexit__(self, *error: Any) -> None:
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end([self._task])
         for pending in self._pending.values():
             pending.done.cancel()
 

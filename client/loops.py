@@ -1,7 +1,14 @@
-"""Named loops that live and die together: the first that ends, ends all. No half-alive process."""
+"""Named loops that live and die together: the first that ends, ends all. No half-alive process.
+
+A task that is cancelled once may go on all the same: before Python 3.12 ``asyncio.wait_for`` forgets the cancellation
+when what it waits for comes in the same turn, and an error while a connection is closed takes its place. Who waits for
+such a task waits for ever, so it is cancelled again until it has ended.
+"""
 
 import asyncio
-from typing import Awaitable, Dict, Set
+from typing import Awaitable, Collection, Dict, Set
+
+AGAIN_S = 5.0  # longer than what a loop does last takes: that is not to be cut short
 
 
 async def run_together(loops: Dict[str, Awaitable[None]]) -> None:
@@ -16,8 +23,16 @@ async def run_together(loops: Dict[str, Awaitable[None]]) -> None:
         done: Set["asyncio.Future[None]"]
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
     for task in done:
         task.result()
+
+
+async def end(tasks: "Collection[asyncio.Future[None]]") -> None:
+    """Cancel all and wait until they have ended, with whatever outcome."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=AGAIN_S)
+    await asyncio.gather(*tasks, return_exceptions=True)  # nobody else looks at what they raised

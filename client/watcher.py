@@ -9,6 +9,7 @@ import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.device_stats import DeviceStats
+from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
 from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, SourceSpec
 from pamdi.core.messages import Beacon
@@ -51,8 +52,7 @@ class Watcher:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end([self._task])
 
     def settled(self, devices: List[str], policy: str, sources: List[str]) -> bool:
         """Whether every device holds what the newest epoch wants of it, for these sources under this policy."""

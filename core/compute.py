@@ -6,7 +6,7 @@ segments of one work every queued work may go first, and a work that goes on whe
 class, so that a run is not re-queued at the tail.
 """
 
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.holdings import Held, Holdings
@@ -18,6 +18,13 @@ from pamdi.core.tally import Tally
 from pamdi.core.work import Key
 
 Able = Sequence[Tuple[Tuple[float, ...], Key, Held, Segment]]  # rank first: queued works that could start
+
+
+class Upcoming(NamedTuple):
+    """A piece that is likely to be started next: its works' payloads, in order."""
+
+    segment: Segment
+    payloads: Tuple[Any, ...]
 
 
 def waiting(held: Held, urgency: float) -> Waiting:
@@ -88,18 +95,22 @@ class Compute:
         """Start the first work of the queue that can start. Returns it, or None."""
         if self.running is not None or not self._queue:
             return None
-        now, rank = self._context.now, self._context.policy.rank
-        able: List[Tuple[Tuple[float, ...], Key, Held, Segment]] = []
-        for held in self._queue.values():
-            segment = self._slots.can_still_run(held.model, held.key.boundary)
-            if segment is not None:
-                able.append((rank(waiting(held, held.klass), now), held.key, held, segment))
-        able.sort()  # keys differ, so it never comes to comparing works
+        able = self._able()
         for _, _, held, segment in able:
             if not self._outputs_full(held, segment):
                 self._start((held, *self._mates(able, held, segment)), segment)
                 return held
         return None
+
+    def upcoming(self) -> Optional[Upcoming]:
+        """What of the queue would go first as things are now. A guess and nothing more: what is in the air may go on
+        here before it, a more urgent work may come, or its results may have no room."""
+        able = self._able()
+        if not able:
+            return None
+        _, _, first, segment = able[0]
+        batch = (first, *self._mates(able, first, segment))
+        return Upcoming(segment, tuple(held.payload for held in batch))
 
     def finish(self) -> Tuple[Held, ...]:
         batch, self.batch, self.running, self.segment = self.batch, (), None, None
@@ -126,13 +137,24 @@ class Compute:
             seconds = self._slots.seconds(self.segment)
         return max(0.0, seconds - (self._context.now - self.started_at))
 
+    def _able(self) -> Able:
+        now, rank = self._context.now, self._context.policy.rank
+        able: List[Tuple[Tuple[float, ...], Key, Held, Segment]] = []
+        for held in self._queue.values():
+            segment = self._slots.can_still_run(held.model, held.key.boundary)
+            if segment is not None:
+                able.append((rank(waiting(held, held.klass), now), held.key, held, segment))
+        able.sort()  # keys differ, so it never comes to comparing works
+        return able
+
     def _mates(self, able: Able, first: Held, segment: Segment) -> List[Held]:
         """Works that go with ``first`` in one batch: of its segment and class, single inputs, in their order. None
         while a more urgent work waits here."""
         most = self._slots.batch_max(segment)
         if most == 1 or not self._is_single(first):
             return []
-        if any(held.klass > first.klass for held in self._queue.values()):
+        alone = not self._context.policy.batches_beside_urgent
+        if alone and any(held.klass > first.klass for held in self._queue.values()):
             return []
         mates = [
             held

@@ -5,11 +5,11 @@ same once more is the delivery's right (at least once), saying another is a seco
 """
 
 import asyncio
-import contextlib
 import uuid
 from typing import Any, Dict, Optional, Tuple
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import read_result
 from pamdi.core.errors import BadInput, Unreachable
@@ -42,9 +42,7 @@ class Witness:
 
     async def __aexit__(self, *error: Any) -> None:
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         parsed = self._topics.parse(topic)
