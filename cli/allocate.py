@@ -17,9 +17,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "allocate",
         help="solve the allocation of a fleet: residents and routes",
-        epilog="example: pamdi allocate fleet.toml",
+        epilog="example: pamdi allocate examples/fleet.toml",
     )
-    parser.add_argument("fleet", metavar="FLEET", type=Path, help="a fleet.toml")
+    parser.add_argument("fleet", metavar="FLEET", type=Path, help="a fleet.toml, such as examples/fleet.toml")
     parser.add_argument("--solver", choices=("fast", "exact"), default="fast", help="exact: small fleets only (fast)")
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="a far limit; counts decide (600)")
     parser.add_argument("--previous", type=Path, metavar="PLAN", help="the plan in force: keep it unless moving pays")

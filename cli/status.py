@@ -66,7 +66,6 @@ def lines(document: Dict[str, Any]) -> List[str]:
     """The document for people."""
     out = [f"controller {document['controller']}, epoch {document['epoch']}"]
     for id, device in document["devices"].items():
-        ready = [f"{s['model']}[{s['first']}:{s['stop']}]" for s in device["segments"] if s["state"] == "ready"]
         other = [
             f"{s['model']}[{s['first']}:{s['stop']}] {s['state']} {s.get('reason', '')}".rstrip()
             for s in device["segments"]
@@ -74,10 +73,23 @@ def lines(document: Dict[str, Any]) -> List[str]:
         ]
         queue = ", ".join(f"class {u}: {s:.3f} s" for u, s in (device["queue_s"] or {}).items()) or "nothing waits"
         out.append(f"device {id}: {device['state']}, {device['type']} at {device['address']}, epoch {device['epoch']}")
-        out.append(f"  ready: {' '.join(ready) or 'nothing'}")
+        out.append(f"  ready: {', '.join(_runs(device['segments'])) or 'nothing'}")
         out.extend(f"  {line}" for line in other)
         if device["state"] == "online":
             out.append(f"  queue: {queue}")
     for id, source in document["sources"].items():
-        out.append(f"source {id}: {source['model']} at {source['device']}, gamma {source.get('gamma', 1.0):g}")
+        head = document["devices"].get(source["device"], {}).get("state", "unknown")
+        away = "" if head == "online" else f", which is {head}: it takes no works until it is back"
+        out.append(f"source {id}: {source['model']}, gamma {source.get('gamma', 1.0):g}, at {source['device']}{away}")
     return out if len(out) > 1 else [*out, "no device has said anything on this broker yet"]
+
+
+def _runs(segments: List[Dict[str, Any]]) -> List[str]:
+    """The ready segments in the fewest words: those that follow one another are one run, with how many it is of."""
+    runs: List[List[Any]] = []
+    for s in sorted((s for s in segments if s["state"] == "ready"), key=lambda s: (s["model"], s["first"], s["stop"])):
+        if runs and runs[-1][0] == s["model"] and runs[-1][2] == s["first"]:
+            runs[-1][2:] = [s["stop"], runs[-1][3] + 1]
+        else:
+            runs.append([s["model"], s["first"], s["stop"], 1])
+    return [f"{model}[{first}:{stop}]" + (f" in {n} segments" if n > 1 else "") for model, first, stop, n in runs]

@@ -117,8 +117,11 @@ def _finite(values: Any) -> Any:
 
 def _sentence(document: Dict[str, Any]) -> str:
     head = f"{document['file']}: {document['status']}"
+    if document["status"] == "lost":
+        return f"{document['file']}: no answer: {document['detail']}"
     if document["status"] != "answered":
-        return f"{head} ({document['reason']}): {document['detail']}"
+        named = ": name it with --input NAME" if document["detail"].startswith("inputs are ['image'];") else ""
+        return f"{head} ({document['reason']}): {document['detail']}{named}"
     devices = " > ".join(f"{visit['device']}[{visit['first']}:{visit['stop']}]" for visit in document["path"])
     outputs = ", ".join(_shown(name, output) for name, output in document["outputs"].items())
     return f"{head} in {document['latency_s'] or 0.0:.4f} s by {devices or 'its head'}: {outputs}"

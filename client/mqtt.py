@@ -13,6 +13,7 @@ MQTT 5 where the broker speaks it, because it says why a message was not accepte
 """
 
 import asyncio
+import logging
 import random
 import socket
 from collections import deque
@@ -55,6 +56,11 @@ class Outgoing(NamedTuple):
 class Will(NamedTuple):
     topic: str
     payload: bytes
+
+
+# What the library logs at every try, we say once and in words that help (client/broker_trouble.py).
+_UNHEARD = logging.getLogger("pamdi.client.mqtt")
+_UNHEARD.setLevel(logging.CRITICAL + 1)
 
 
 class _Session(aiomqtt.Client):
@@ -294,6 +300,7 @@ class Connection:
             protocol=self._protocol,
             timeout=CALL_S_MAX,
             max_inflight_messages=IN_FLIGHT_MAX,
+            logger=_UNHEARD,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             tls_context=tls_context(self._broker) if tls else None,
             **fresh,
