@@ -233,6 +233,8 @@ class Connection:
             finally:
                 self.connected.clear()
                 self._client = None
+            if _cancelled():  # an error while the connection was closed took the cancellation's place
+                raise asyncio.CancelledError
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(RETRY_S_MAX, 2 * retry_s)
 
@@ -404,3 +406,9 @@ class Connection:
 def _code(error: Optional[BaseException]) -> Optional[int]:
     """MQTT 5's number of what an error of the library says, where it has one."""
     return getattr(getattr(error, "rc", None), "value", None)
+
+
+def _cancelled() -> bool:
+    """Whether this task has been told to end. Before Python 3.11 it cannot know; client/loops.py tells it again."""
+    cancelling: Callable[[], int] = getattr(asyncio.current_task(), "cancelling", lambda: 0)
+    return cancelling() > 0

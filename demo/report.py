@@ -1,5 +1,6 @@
 """What a run says at its end: the JSON document, the table, and what the table means in words."""
 
+import shutil
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import msgspec
@@ -9,6 +10,7 @@ from pamdi.demo.view import final_table, print_table
 
 ALONE = "alone"
 DOCK = "dock joins after a quarter of the run, at a lower rate: it has fewer works"
+WIDE = 100  # columns of a terminal that has room to spare
 MEANING = {
     ALONE: "gate, the urgent source, with the fleet to itself",
     "pa-mdi": "gate goes first, yard and dock share what is left",
@@ -71,7 +73,8 @@ def is_clean(phases: List[Phase]) -> bool:
 def print_report(phases: List[Phase], document: Dict[str, Any], emulated: str) -> None:
     rows = [(phase.name, source, figures) for phase in phases for source, figures in phase.figures.items()]
     meanings = [f"{phase.name}: {MEANING[phase.name]}" for phase in phases if phase.name in MEANING]
-    print_table(final_table(rows, "\n".join([*meanings, DOCK, f"emulated: {emulated}", ""])))
+    gap = 2 if shutil.get_terminal_size((WIDE, 24)).columns >= WIDE else 1
+    print_table(final_table(rows, "\n".join([*meanings, DOCK, f"emulated: {emulated}", ""]), gap))
     lines = [*ratio_lines({phase.name: phase.figures for phase in phases}), accuracy_line(document)]
     for line in [*lines, *kill_lines(phases)]:
         print(line)

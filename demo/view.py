@@ -106,12 +106,12 @@ def _mean_ms(ends: List[Outcome]) -> str:
     return f"{1000 * sum(latencies) / len(latencies):.0f}" if latencies else "-"
 
 
-def final_table(rows: List[Tuple[str, str, SourceFigures]], caption: str = "") -> Table:
-    """One row per policy and source; latencies in milliseconds, submit to answer. ``caption`` stands below it. It is
-    as wide as a terminal of 80 columns."""
+def final_table(rows: List[Tuple[str, str, SourceFigures]], caption: str = "", gap: int = 1) -> Table:
+    """One row per policy and source; latencies in milliseconds, submit to answer. ``caption`` stands below it. With
+    a ``gap`` of one between columns it fits a terminal of 80."""
     table = Table(
         title="mean, p50, p95, p99: submit to answer, milliseconds", caption=caption or None, box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0), pad_edge=False, title_justify="left", caption_justify="left",
+        padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left", caption_justify="left",
     )  # fmt: skip
     for name in ("policy", "source"):
         table.add_column(name)

