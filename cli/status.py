@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 import msgspec
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
+from pamdi.cli.runs import runs
 
 LISTEN_S = 1.2  # retained topics come at once; a beacon comes at least once a second
 CONNECT_S = 5.0
@@ -73,7 +74,7 @@ def lines(document: Dict[str, Any]) -> List[str]:
         ]
         queue = ", ".join(f"class {u}: {s:.3f} s" for u, s in (device["queue_s"] or {}).items()) or "nothing waits"
         out.append(f"device {id}: {device['state']}, {device['type']} at {device['address']}, epoch {device['epoch']}")
-        out.append(f"  ready: {', '.join(_runs(device['segments'])) or 'nothing'}")
+        out.append(f"  ready: {', '.join(_ready(device['segments'])) or 'nothing'}")
         out.extend(f"  {line}" for line in other)
         if device["state"] == "online":
             out.append(f"  queue: {queue}")
@@ -84,12 +85,7 @@ def lines(document: Dict[str, Any]) -> List[str]:
     return out if len(out) > 1 else [*out, "no device has said anything on this broker yet"]
 
 
-def _runs(segments: List[Dict[str, Any]]) -> List[str]:
-    """The ready segments in the fewest words: those that follow one another are one run, with how many it is of."""
-    runs: List[List[Any]] = []
-    for s in sorted((s for s in segments if s["state"] == "ready"), key=lambda s: (s["model"], s["first"], s["stop"])):
-        if runs and runs[-1][0] == s["model"] and runs[-1][2] == s["first"]:
-            runs[-1][2:] = [s["stop"], runs[-1][3] + 1]
-        else:
-            runs.append([s["model"], s["first"], s["stop"], 1])
-    return [f"{model}[{first}:{stop}]" + (f" in {n} segments" if n > 1 else "") for model, first, stop, n in runs]
+def _ready(segments: List[Dict[str, Any]]) -> List[str]:
+    """The ready segments in the fewest words; of a run, how many it is made of."""
+    ready = sorted((s["model"], s["first"], s["stop"]) for s in segments if s["state"] == "ready")
+    return [f"{run} in {run.count} segments" if run.count > 1 else str(run) for run in runs(ready)]

@@ -9,7 +9,7 @@ from pamdi.client.figures import Outcome, SourceFigures, source_figures, utilisa
 from pamdi.demo.view import final_table, print_table
 
 ALONE = "alone"
-DOCK = "dock joins after a quarter of the run, at a lower rate: it has fewer works"
+DOCK = "dock joins after a quarter of the run, at a lower rate"
 WIDE = 100  # columns of a terminal that has room to spare
 MEANING = {
     ALONE: "gate, the urgent source, with the fleet to itself",

@@ -61,7 +61,7 @@ class View:
 
 
 def _progress(load: Optional[Load]) -> str:
-    if load is None:
+    if load is None or not load.wanted:
         return "starting"
     return ", ".join(
         f"{source} {len(load.outcomes[source])}/{wanted} mean {_mean_ms(load.outcomes[source])} ms"
