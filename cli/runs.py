@@ -4,12 +4,12 @@ from typing import Hashable, Iterable, List, NamedTuple, Tuple
 
 
 class Run(NamedTuple):
-    """``count`` intervals at ``place`` that together are [first, stop)."""
+    """``parts`` intervals at ``place`` that together are [first, stop)."""
 
     place: Hashable
     first: int
     stop: int
-    count: int
+    parts: int
 
     def __str__(self) -> str:
         return f"{self.place}[{self.first}:{self.stop}]"
@@ -20,7 +20,7 @@ def runs(intervals: Iterable[Tuple[Hashable, int, int]]) -> List[Run]:
     found: List[Run] = []
     for place, first, stop in intervals:
         if found and (found[-1].place, found[-1].stop) == (place, first):
-            found[-1] = found[-1]._replace(stop=stop, count=found[-1].count + 1)
+            found[-1] = found[-1]._replace(stop=stop, parts=found[-1].parts + 1)
         else:
             found.append(Run(place, first, stop, 1))
     return found

@@ -88,4 +88,4 @@ def lines(document: Dict[str, Any]) -> List[str]:
 def _ready(segments: List[Dict[str, Any]]) -> List[str]:
     """The ready segments in the fewest words; of a run, how many it is made of."""
     ready = sorted((s["model"], s["first"], s["stop"]) for s in segments if s["state"] == "ready")
-    return [f"{run} in {run.count} segments" if run.count > 1 else str(run) for run in runs(ready)]
+    return [f"{run} in {run.parts} segments" if run.parts > 1 else str(run) for run in runs(ready)]
