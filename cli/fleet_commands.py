@@ -47,7 +47,7 @@ def _reallocate(arguments: argparse.Namespace) -> int:
 
 def _say(arguments: argparse.Namespace, report: Dict[str, Any]) -> int:
     epoch = f"epoch {report['epoch']}"
-    said = report["said"] if report["said"].endswith(epoch) else f"{report['said']} ({epoch})"
+    said = report["said"] if epoch in report["said"] else f"{report['said']} ({epoch})"
     print(json.dumps(report) if arguments.json else f"{report['status']}: {said}")
     return 0 if report["status"] == "done" else 1
 

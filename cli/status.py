@@ -74,10 +74,11 @@ def lines(document: Dict[str, Any]) -> List[str]:
         ]
         queue = ", ".join(f"class {u}: {s:.3f} s" for u, s in (device["queue_s"] or {}).items()) or "nothing waits"
         out.append(f"device {id}: {device['state']}, {device['type']} at {device['address']}, epoch {device['epoch']}")
+        if device["state"] != "online":
+            continue  # what it held is history
         out.append(f"  ready: {', '.join(_ready(device['segments'])) or 'nothing'}")
         out.extend(f"  {line}" for line in other)
-        if device["state"] == "online":
-            out.append(f"  queue: {queue}")
+        out.append(f"  queue: {queue}")
     for id, source in document["sources"].items():
         head = document["devices"].get(source["device"], {}).get("state", "unknown")
         away = "" if head == "online" else f", which is {head}: it takes no works until it is back"

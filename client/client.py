@@ -94,6 +94,7 @@ class Client:
             run_together({"broker": self._mqtt.run(), "repeat": self._repeat()})
         )
         self._task.add_done_callback(self._stopped)
+        await asyncio.sleep(0)  # its loops begin, so that they can be ended properly, however soon
         return self
 
     async def __aexit__(self, *error: Any) -> None:

@@ -93,6 +93,7 @@ def test_who_says_nothing_about_the_broker_is_told_how_to_say_it() -> None:
     "said, line",
     [
         ("every device holds its part of epoch 4", "done: every device holds its part of epoch 4\n"),
+        ("epoch 4 is held; but d0 is away", "done: epoch 4 is held; but d0 is away\n"),
         ("kept", "done: kept (epoch 4)\n"),
     ],
 )

@@ -32,8 +32,9 @@ def test_segments_that_follow_one_another_are_one_run_and_what_is_not_ready_is_t
 
 
 def test_a_source_whose_device_is_away_says_so() -> None:
-    devices = {"d0": device("online", slot(0, 1)), "d1": device("stopped")}
-    assert shown(devices, "d0", "d1", "d2")[-3:] == [
+    devices = {"d0": device("online"), "d1": device("stopped", slot(0, 1))}
+    assert shown(devices, "d0", "d1", "d2")[-4:] == [
+        "device d1: stopped, orin-nano at 10.0.0.1:7420, epoch 3",  # what it held is history
         "source s0: net, gamma 2, at d0",
         "source s1: net, gamma 2, at d1, which is stopped: it takes no works until it is back",
         "source s2: net, gamma 2, at d2, which is unknown: it takes no works until it is back",

@@ -1,6 +1,7 @@
 """The client keeps a work until its answer, and hands each id to the application once."""
 
 import asyncio
+import gc
 import re
 import socket
 import struct
@@ -252,3 +253,14 @@ async def test_a_broker_out_of_reach_is_told_in_our_words_alone(caplog: pytest.L
             await until(client._mqtt.tried.is_set)
             rude.close()  # or the next try would wait for a word
     assert [record.message for record in caplog.records] == []
+
+
+def test_a_client_that_is_closed_at_once_leaves_nothing_that_was_never_begun(recwarn: pytest.WarningsRecorder) -> None:
+    async def in_vain() -> None:
+        async with Client(BrokerConfig("mqtt://127.0.0.1:1")) as client:
+            await client.submit("gate", {"x": [1.0]})  # type: ignore[dict-item]  # the mistake
+
+    with pytest.raises(BadInput, match="x is a list"):
+        asyncio.run(in_vain())
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
