@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from pamdi.cli.runs import runs
 from pamdi.core.allocation import Plan, Resident, Route, RouteVisit
 from pamdi.core.errors import ConfigError
 
@@ -17,9 +18,9 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "allocate",
         help="solve the allocation of a fleet: residents and routes",
-        epilog="example: pamdi allocate fleet.toml",
+        epilog="example: pamdi allocate examples/fleet.toml",
     )
-    parser.add_argument("fleet", metavar="FLEET", type=Path, help="a fleet.toml")
+    parser.add_argument("fleet", metavar="FLEET", type=Path, help="a fleet.toml, such as examples/fleet.toml")
     parser.add_argument("--solver", choices=("fast", "exact"), default="fast", help="exact: small fleets only (fast)")
     parser.add_argument("--seconds", type=float, default=600.0, metavar="S", help="a far limit; counts decide (600)")
     parser.add_argument("--previous", type=Path, metavar="PLAN", help="the plan in force: keep it unless moving pays")
@@ -132,7 +133,7 @@ def table(plan: Plan, floor: float, remarks: List[str]) -> List[str]:
         lines.append(f"{id:16} {route.fraction:7.1%} {route.latency_s * 1e3:7.1f} ms  {_way(route)}")
     lines.extend([*_left(len(routes), "routes"), "", f"{'device':16} {'memory':>12}  residents"])
     for id, held in list(plan.residents.items())[:LINES_MAX]:
-        listed = " ".join(f"{r.model}[{r.first}:{r.stop}]" for r in held)
+        listed = " ".join(map(str, runs((r.model, r.first, r.stop) for r in held)))
         lines.append(f"{id:16} {sum(r.memory_bytes for r in held):12,}  {listed}")
     lines.extend([*_left(len(plan.residents), "devices"), *([""] if remarks else []), *remarks])
     return lines
@@ -147,7 +148,7 @@ def _beside(plan: Plan, floor: float) -> str:
 
 
 def _way(route: Route) -> str:
-    return " > ".join(f"{v.device}[{v.first}:{v.stop}]" for v in route.visits)
+    return " > ".join(map(str, runs((v.device, v.first, v.stop) for v in route.visits)))
 
 
 def _left(count: int, what: str) -> List[str]:

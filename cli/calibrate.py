@@ -113,7 +113,8 @@ def _latency(arguments: argparse.Namespace) -> int:
     rule = Rule(width=arguments.width, seconds_max=arguments.seconds_max / arguments.passes)
     power_mode, clocks = describe_host().power_mode or UNAVAILABLE, conditions.clocks()
     _say(
-        f"power mode {power_mode}, clocks {clocks}, {conditions.temperature_c()} degrees C; a table holds for one mode"
+        f"power mode {power_mode}, clocks {clocks}, temperature {conditions.temperature_c()} (degrees C); a table "
+        "holds for one mode"
     )
     pairs = _pairs(arguments.segments, manifest)
     job = Job(backend, arguments.dir, manifest, rule, time.perf_counter, _say, arguments.passes)

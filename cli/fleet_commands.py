@@ -46,7 +46,9 @@ def _reallocate(arguments: argparse.Namespace) -> int:
 
 
 def _say(arguments: argparse.Namespace, report: Dict[str, Any]) -> int:
-    print(json.dumps(report) if arguments.json else f"{report['status']}: {report['said']} (epoch {report['epoch']})")
+    epoch = f"epoch {report['epoch']}"
+    said = report["said"] if epoch in report["said"] else f"{report['said']} ({epoch})"
+    print(json.dumps(report) if arguments.json else f"{report['status']}: {said}")
     return 0 if report["status"] == "done" else 1
 
 

@@ -18,6 +18,9 @@ COMMANDS = (
 )  # fmt: skip
 
 
+EXTRAS = {"rich": "demo", "onnxruntime": "onnxruntime", "onnx": "tools", "aiohttp": "tools", "amqtt": "broker"}
+
+
 class Parser(argparse.ArgumentParser):
     """Wrong use is one line as well, and the usage one command away. Every sub-command's parser is one of these."""
 
@@ -46,8 +49,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
         return int(parsed.run(parsed))
     except (KeyboardInterrupt, BrokenPipeError):
         return 1
-    except (PamdiError, OSError) as error:
-        if parsed.debug:
+    except (PamdiError, OSError, ModuleNotFoundError) as error:
+        if parsed.debug or (isinstance(error, ModuleNotFoundError) and error.name not in EXTRAS):
             raise
         print(f"pamdi: {_line(error)}", file=sys.stderr)
         return 1
@@ -55,6 +58,8 @@ def main(arguments: Optional[List[str]] = None) -> int:
 
 def _line(error: Exception) -> str:
     """What the system says names the file and the trouble; ours are lines already."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed: pip install 'pamdi[{EXTRAS[str(error.name)]}]'"
     if not isinstance(error, OSError):
         return str(error)
     where = error.filename if error.filename is not None else type(error).__name__

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 import msgspec
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
+from pamdi.cli.runs import runs
 
 LISTEN_S = 1.2  # retained topics come at once; a beacon comes at least once a second
 CONNECT_S = 5.0
@@ -96,7 +97,6 @@ def lines(document: Dict[str, Any]) -> List[str]:
     """The document for people."""
     out = [f"controller {document['controller']}, epoch {document['epoch']}"]
     for id, device in document["devices"].items():
-        ready = [f"{s['model']}[{s['first']}:{s['stop']}]" for s in device["segments"] if s["state"] == "ready"]
         other = [
             f"{s['model']}[{s['first']}:{s['stop']}] {s['state']} {s.get('reason', '')}".rstrip()
             for s in device["segments"]
@@ -104,11 +104,20 @@ def lines(document: Dict[str, Any]) -> List[str]:
         ]
         queue = ", ".join(f"class {u}: {s:.3f} s" for u, s in (device["queue_s"] or {}).items()) or "nothing waits"
         out.append(f"device {id}: {device['state']}, {device['type']} at {device['address']}, epoch {device['epoch']}")
-        out.append(f"  ready: {' '.join(ready) or 'nothing'}")
+        if device["state"] != "online":
+            continue  # what it held is history
+        out.append(f"  ready: {', '.join(_ready(device['segments'])) or 'nothing'}")
         out.extend(f"  {line}" for line in other)
-        if device["state"] == "online":
-            out.append(f"  queue: {queue}")
-            out.extend(_link_line(peer, link) for peer, link in device["links"].items())
+        out.append(f"  queue: {queue}")
+        out.extend(_link_line(peer, link) for peer, link in device["links"].items())
     for id, source in document["sources"].items():
-        out.append(f"source {id}: {source['model']} at {source['device']}, gamma {source.get('gamma', 1.0):g}")
+        head = document["devices"].get(source["device"], {}).get("state", "unknown")
+        away = "" if head == "online" else f", which is {head}: it takes no works until it is back"
+        out.append(f"source {id}: {source['model']}, gamma {source.get('gamma', 1.0):g}, at {source['device']}{away}")
     return out if len(out) > 1 else [*out, "no device has said anything on this broker yet"]
+
+
+def _ready(segments: List[Dict[str, Any]]) -> List[str]:
+    """The ready segments in the fewest words; of a run, how many it is made of."""
+    ready = sorted((s["model"], s["first"], s["stop"]) for s in segments if s["state"] == "ready")
+    return [f"{run} in {run.parts} segments" if run.parts > 1 else str(run) for run in runs(ready)]

@@ -14,6 +14,7 @@ import numpy as np
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
 from pamdi.cli.numbers import positive, seconds
+from pamdi.cli.runs import runs
 from pamdi.client.client import Answer, Client
 from pamdi.core.errors import BadInput, PamdiError
 from pamdi.core.topics import valid_id
@@ -117,9 +118,13 @@ def _finite(values: Any) -> Any:
 
 def _sentence(document: Dict[str, Any]) -> str:
     head = f"{document['file']}: {document['status']}"
+    if document["status"] == "lost":
+        return f"{document['file']}: no answer: {document['detail']}"
     if document["status"] != "answered":
-        return f"{head} ({document['reason']}): {document['detail']}"
-    devices = " > ".join(f"{visit['device']}[{visit['first']}:{visit['stop']}]" for visit in document["path"])
+        named = ": name it with --input NAME" if document["detail"].startswith("inputs are ['image'];") else ""
+        return f"{head} ({document['reason']}): {document['detail']}{named}"
+    visits = ((visit["device"], visit["first"], visit["stop"]) for visit in document["path"])
+    devices = " > ".join(str(run) for run in runs(visits))
     outputs = ", ".join(_shown(name, output) for name, output in document["outputs"].items())
     return f"{head} in {document['latency_s'] or 0.0:.4f} s by {devices or 'its head'}: {outputs}"
 

@@ -53,7 +53,10 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.password_file is None:
             return None
         try:
-            return Path(self.password_file).read_text().strip()
+            password = Path(self.password_file).read_text().strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "not text"
             raise ConfigError(f"password file {self.password_file}: {why}: check the path and mode") from error
+        if not password:
+            raise ConfigError(f"password file {self.password_file} is empty: write the password into it, one line")
+        return password

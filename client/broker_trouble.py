@@ -89,6 +89,8 @@ def _login(said: str, broker: BrokerConfig) -> Trouble:
 
 def _refused(said: str, broker: BrokerConfig) -> Trouble:
     cure = "start the broker, or mend the port: sudo systemctl status mosquitto"
+    if broker.url == BrokerConfig().url:  # the default: most likely nobody said where it is
+        cure = "start the broker here, or say where it is: --broker URL, PAMDI_BROKER_URL, or url under [broker]"
     return Trouble(f"connection refused, nothing listens on port {broker.address()[1]}", cure)
 
 

@@ -81,14 +81,20 @@ class Client:
         name = client_id or f"pamdi-client-{uuid.uuid4().hex[:12]}"
         self._mqtt = Connection(broker, name, self._message, self._connected)
         self._task: Optional["asyncio.Task[None]"] = None
+        self._url = broker.url
+        self._reached = False  # the broker, at least once
         self.duplicated = 0
         self.redelivered = 0
         self.unreadable = 0
 
     async def __aenter__(self) -> "Client":
+        """Raises ConfigError for settings that cannot work, such as a password file that is not there."""
+        self._mqtt.check()
         self._task = asyncio.get_running_loop().create_task(
             run_together({"broker": self._mqtt.run(), "repeat": self._repeat()})
         )
+        self._task.add_done_callback(self._stopped)
+        await asyncio.sleep(0)  # its loops begin, so that they can be ended properly, however soon
         return self
 
     async def __aexit__(self, *error: Any) -> None:
@@ -116,15 +122,18 @@ class Client:
         deadline_s: Optional[float] = None,
         timeout_s: float = 60.0,
     ) -> Answer:
-        """The work's end. Raises Unreachable when none has come within ``timeout_s`` or the broker does not accept the
-        work, BadInput for a reused id."""
+        """The work's end. Raises Unreachable when none has come within ``timeout_s``, when the broker does not accept
+        the work, and at once when it never let us in and no waiting mends that; BadInput for a reused id and for
+        inputs that are no arrays."""
+        if self._task is None or self._task.done():
+            raise Unreachable(f"{source}: this client is not open: submit within `async with Client(...)`")
         id = id or uuid.uuid4().hex
         key = (source, id)
         if key in self._pending or len(self._pending) >= WORKS_MAX:
             raise BadInput(f"{source}/{id} is already submitted here, or {WORKS_MAX} works are")
+        payload = write_submission(id, inputs, gamma, deadline_s)
         await self.watch(source)
         loop = asyncio.get_running_loop()
-        payload = write_submission(id, inputs, gamma, deadline_s)
         patient_until = loop.time() + min(timeout_s, self._retry_refused_s)
         pending = _Pending(source, payload, loop.create_future(), patient_until)
         self._pending[key] = pending
@@ -132,7 +141,10 @@ class Client:
         try:
             return await asyncio.wait_for(pending.done, timeout_s)
         except asyncio.TimeoutError as error:
-            why = self._mqtt.trouble or "is its head online, and may we read its results?"
+            why = self._mqtt.trouble or (
+                "are its head and the controller online (`pamdi status`), and may we read its results? Submitted again "
+                "with the same id, it is not computed twice"
+            )
             raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: {why}") from error
         finally:
             self._pending.pop(key, None)
@@ -148,10 +160,18 @@ class Client:
 
     def _connected(self) -> None:
         """A broker that was away may have lost submissions and answers alike: say everything again."""
+        self._reached = True
         for pending in self._pending.values():
             if pending.retry_at:
                 pending.repeats = 0
                 self._publish(pending)
+
+    def _stopped(self, task: "asyncio.Task[None]") -> None:
+        """Without its loops a client hears nothing more: no work is left waiting for that."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            for pending in self._pending.values():
+                pending.turned_away(str(error))
 
     async def _repeat(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,6 +182,9 @@ class Client:
                 for pending in list(self._pending.values()):
                     if now >= pending.retry_at:
                         self._publish(pending)
+            elif not self._reached and self._mqtt.trouble is not None and self._mqtt.trouble.lasting:
+                for pending in self._pending.values():
+                    pending.turned_away(f"broker {self._url}: {self._mqtt.trouble}")
 
     def _message(self, topic: str, payload: bytes, retained: bool) -> None:
         parsed = self._topics.parse(topic)

@@ -13,6 +13,7 @@ MQTT 5 where the broker speaks it, because it says why a message was not accepte
 """
 
 import asyncio
+import logging
 import random
 import socket
 from collections import deque
@@ -55,6 +56,11 @@ class Outgoing(NamedTuple):
 class Will(NamedTuple):
     topic: str
     payload: bytes
+
+
+# What the library logs at every try, we say once and in words that help (client/broker_trouble.py).
+_UNHEARD = logging.getLogger("pamdi.client.mqtt")
+_UNHEARD.setLevel(logging.CRITICAL + 1)
 
 
 class _Session(aiomqtt.Client):
@@ -227,6 +233,8 @@ class Connection:
             finally:
                 self.connected.clear()
                 self._client = None
+            if _cancelled():  # an error while the connection was closed took the cancellation's place
+                raise asyncio.CancelledError
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(RETRY_S_MAX, 2 * retry_s)
 
@@ -294,6 +302,7 @@ class Connection:
             protocol=self._protocol,
             timeout=CALL_S_MAX,
             max_inflight_messages=IN_FLIGHT_MAX,
+            logger=_UNHEARD,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
             tls_context=tls_context(self._broker) if tls else None,
             **fresh,
@@ -397,3 +406,9 @@ class Connection:
 def _code(error: Optional[BaseException]) -> Optional[int]:
     """MQTT 5's number of what an error of the library says, where it has one."""
     return getattr(getattr(error, "rc", None), "value", None)
+
+
+def _cancelled() -> bool:
+    """Whether this task has been told to end. Before Python 3.11 it cannot know; client/loops.py tells it again."""
+    cancelling: Callable[[], int] = getattr(asyncio.current_task(), "cancelling", lambda: 0)
+    return cancelling() > 0

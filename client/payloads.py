@@ -102,6 +102,12 @@ def read_submission(payload: bytes, bytes_max: int = SUBMIT_BYTES_MAX) -> Submis
 def write_submission(
     id: str, inputs: Mapping[str, "np.ndarray"], gamma: Optional[float] = None, deadline_s: Optional[float] = None
 ) -> bytes:
+    """Raises BadInput for what is not arrays by name: the dtype is part of what is asked, so nothing is guessed."""
+    if not isinstance(inputs, Mapping):
+        raise BadInput(f"inputs are a {type(inputs).__name__}: give arrays by the names of the model's inputs")
+    for name, array in inputs.items():
+        if not isinstance(array, (np.ndarray, np.generic)):
+            raise BadInput(f"{name} is a {type(array).__name__}: give a numpy array, numpy.asarray({name}, 'float32')")
     return msgspec.json.encode(SubmitJson(id, tensors_json(inputs), gamma, deadline_s))
 
 
@@ -122,14 +128,19 @@ def read_command(payload: bytes) -> CommandJson:
 
 
 def tensors_json(arrays: Mapping[str, "np.ndarray"]) -> Dict[str, TensorJson]:
+    """In the wire's order of bytes, whatever the arrays' own is."""
     return {
         name: TensorJson(
             array.dtype.name,
             list(array.shape),
-            binascii.b2a_base64(np.ascontiguousarray(array).tobytes(), newline=False).decode(),
+            binascii.b2a_base64(_little_endian(array).tobytes(), newline=False).decode(),
         )
         for name, array in arrays.items()
     }
+
+
+def _little_endian(array: "np.ndarray") -> "np.ndarray":
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
 
 
 def id_of(payload: bytes) -> Optional[str]:

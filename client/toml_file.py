@@ -112,7 +112,7 @@ def _explain(problem: str, kind: Any) -> str:
     found = re.search(r"unknown field `(.+?)`", problem)
     if found is None:
         return problem
-    near = difflib.get_close_matches(found.group(1), sorted(_keys(kind)), n=1)
+    near = difflib.get_close_matches(found.group(1), sorted(_keys(kind) - {found.group(1)}), n=1)
     cure = f"did you mean `{near[0]}`?" if near else "remove it"
     where = problem.partition(" - at ")[2].replace("`", "").lstrip("$.") or "top level"
     return f"unknown key `{found.group(1)}` at {where}: {cure}"

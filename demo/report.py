@@ -1,5 +1,6 @@
 """What a run says at its end: the JSON document, the table, and what the table means in words."""
 
+import shutil
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import msgspec
@@ -8,7 +9,14 @@ from pamdi.client.figures import Outcome, SourceFigures, source_figures, utilisa
 from pamdi.demo.view import final_table, print_table
 
 ALONE = "alone"
-CAPTION = "dock joins after a quarter of the run, at a lower rate: it has fewer works"
+DOCK = "dock joins after a quarter of the run, at a lower rate"
+WIDE = 100  # columns of a terminal that has room to spare
+MEANING = {
+    ALONE: "gate, the urgent source, with the fleet to itself",
+    "pa-mdi": "gate goes first, yard and dock share what is left",
+    "as-if-alone": "gate goes first, and should hardly notice the others",
+    "ms-mdi": "the same arrivals without priorities",
+}
 
 
 class Phase(NamedTuple):
@@ -64,7 +72,9 @@ def is_clean(phases: List[Phase]) -> bool:
 
 def print_report(phases: List[Phase], document: Dict[str, Any], emulated: str) -> None:
     rows = [(phase.name, source, figures) for phase in phases for source, figures in phase.figures.items()]
-    print_table(final_table(rows, f"emulated: {emulated}\n{CAPTION}"))
+    meanings = [f"{phase.name}: {MEANING[phase.name]}" for phase in phases if phase.name in MEANING]
+    gap = 2 if shutil.get_terminal_size((WIDE, 24)).columns >= WIDE else 1
+    print_table(final_table(rows, "\n".join([*meanings, DOCK, f"emulated: {emulated}", ""]), gap))
     lines = [*ratio_lines({phase.name: phase.figures for phase in phases}), accuracy_line(document)]
     for line in [*lines, *kill_lines(phases)]:
         print(line)
@@ -85,10 +95,11 @@ def kill_lines(phases: List[Phase]) -> List[str]:
     for phase in phases:
         for kill in phase.kills:
             resent = sum(f.resent for f in phase.figures.values())
+            works = "1 work was" if resent == 1 else f"{resent} works were"
             lost = sum(f.lost for f in phase.figures.values())
             lines.append(
                 f"{phase.name}: {kill['device']} was killed (SIGKILL) after {kill['at_s']:.1f} s and was away for "
-                f"{kill['down_s']:.1f} s; {resent} works were handed on again or replayed, {lost} lost"
+                f"{kill['down_s']:.1f} s; {works} handed on again or replayed, {lost} lost"
             )
     return lines
 

@@ -13,7 +13,7 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import run_together
 from pamdi.demo.fleet import Fleet, Options
 from pamdi.demo.load import Digits, Load
-from pamdi.demo.report import ALONE, Phase, document_of, is_clean, phase_of, print_report
+from pamdi.demo.report import ALONE, MEANING, Phase, document_of, is_clean, phase_of, print_report
 from pamdi.demo.trace import write_trace
 from pamdi.demo.view import View
 from pamdi.demo.witness import Witness
@@ -81,11 +81,13 @@ async def tell(options: Options, story: Story) -> int:
         _say_ready()
         view.say(f"the fleet is up; broker: {fleet.broker_name} at {fleet.url}")
         view.open()
+        runs = [(ALONE, story.policies[0])] * story.alone + [(policy, policy) for policy in story.policies]
+        about_s = story.works / fleet.rate_hz(fleet.sources[0])
         try:
-            if story.alone:
-                phases.append(await _phase(fleet, view, digits, story, ALONE, story.policies[0]))
-            for policy in story.policies:
-                phases.append(await _phase(fleet, view, digits, story, policy, policy))
+            for number, (name, policy) in enumerate(runs, 1):
+                what = MEANING.get(name, "the same arrivals")
+                view.say(f"{number} of {len(runs)}, {name}: {what}; about {about_s:.0f} s")
+                phases.append(await _phase(fleet, view, digits, story, name, policy))
         finally:
             view.close()
         heads = {source.id: source.device for source in fleet.sources}
@@ -120,9 +122,8 @@ async def _phase(fleet: Fleet, view: View, digits: Digits, story: Story, name: s
         jobs.append(_dock_joins(fleet, load, works, fleet.rate_hz(dock), span_s / 4))
         if story.kill:
             jobs.append(_kill_and_restart(fleet, view, span_s / 2, kills))
-    title = name if crowd else f"{name} ({policy})"
     async with Witness(BrokerConfig(fleet.url)) as witness:
-        await run_together({"load": _all(jobs), "watch": fleet.watch(), "draw": _draw(fleet, view, load, title)})
+        await run_together({"load": _all(jobs), "watch": fleet.watch(), "draw": _draw(fleet, view, load, name)})
     return phase_of(name, load.outcomes, witness.duplicated, witness.redelivered, kills)
 
 

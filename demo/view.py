@@ -4,6 +4,7 @@ import sys
 import time
 from typing import Any, List, Optional, Sequence, Tuple
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -60,7 +61,7 @@ class View:
 
 
 def _progress(load: Optional[Load]) -> str:
-    if load is None:
+    if load is None or not load.wanted:
         return "starting"
     return ", ".join(
         f"{source} {len(load.outcomes[source])}/{wanted} mean {_mean_ms(load.outcomes[source])} ms"
@@ -105,12 +106,17 @@ def _mean_ms(ends: List[Outcome]) -> str:
     return f"{1000 * sum(latencies) / len(latencies):.0f}" if latencies else "-"
 
 
-def final_table(rows: List[Tuple[str, str, SourceFigures]], caption: str = "") -> Table:
-    """One row per policy and source; latencies in milliseconds, submit to answer. ``caption`` stands below it."""
+def final_table(rows: List[Tuple[str, str, SourceFigures]], caption: str = "", gap: int = 1) -> Table:
+    """One row per policy and source; latencies in milliseconds, submit to answer. ``caption`` stands below it. With
+    a ``gap`` of one between columns it fits a terminal of 80."""
     table = Table(
-        "policy", "source", "count", "answered", "failed", "lost", "dup.", "mean", "p50", "p95", "p99", "works/s",
-        title="submit to answer, milliseconds", caption=caption or None,
+        title="mean, p50, p95, p99: submit to answer, milliseconds", caption=caption or None, box=box.SIMPLE_HEAD,
+        padding=(0, gap - 1, 0, 0), pad_edge=False, show_edge=False, title_justify="left", caption_justify="left",
     )  # fmt: skip
+    for name in ("policy", "source"):
+        table.add_column(name)
+    for name in ("count", "answered", "failed", "lost", "dup.", "mean", "p50", "p95", "p99", "works/s"):
+        table.add_column(name, justify="right")
     last = ""
     for policy, source, f in rows:
         if last and policy != last:

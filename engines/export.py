@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from pamdi.core.errors import EngineError
+from pamdi.core.topics import valid_id
 from pamdi.engines.cuts import CutModel, Unit, cut_file
 from pamdi.engines.manifest import OBJECTS, EngineInfo, Manifest, SegmentInfo, UnitInfo, WeightInfo
 from pamdi.engines.named_models import OURS, model_path
@@ -53,6 +54,8 @@ def export(
     """Cut the model at ``path`` into ``units`` (default: at every cut point) and write ``segments`` (default: one per
     unit) into the folder ``out``, a store of at most ``bytes_max``. Returns the manifest that was written. Raises
     EngineError in one line."""
+    if not valid_id(name):
+        raise EngineError(f"model {name!r}: use letters, digits, _ . -, at most 64: another --out or --name")
     model, file = cut_file(path, units)
     count = len(model.units)
     pairs = list(segments) if segments is not None else [(u, u + 1) for u in range(count)]

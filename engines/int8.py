@@ -42,6 +42,10 @@ def to_int8(path: Path, out: Path, examples: Arrays, ranges: str = "entropy") ->
         import onnx
         from onnxruntime.quantization import QuantType, quantize_static
 
+        plain = onnx.load(str(path))
+        if not any(node.op_type in OPERATORS for node in plain.graph.node):  # nothing to calibrate, which it takes ill
+            onnx.save(plain, str(out))
+            return ()
         tops = _ranges(path, examples, ranges)
         chosen = {name: [{"rmin": np.float32(-top), "rmax": np.float32(top)}] for name, top in tops}
         with _quiet():

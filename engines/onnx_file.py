@@ -72,7 +72,9 @@ def read_onnx(path: Path) -> OnnxFile:
     except EngineError:
         raise
     except FileNotFoundError as error:
-        raise EngineError(f"{path}: no such file: give the path of an .onnx file") from error
+        raise EngineError(
+            f"{path}: no such file: give the path of an .onnx file, or a name: resnet50, resnet56, gpt2"
+        ) from error
     except Exception as error:  # onnx and protobuf raise half a dozen unrelated types for a damaged file
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EngineError(f"{path}: not a usable ONNX model ({line}): export it again") from error

@@ -56,6 +56,10 @@ openssl req -new -sha256 -key "$work/broker.key" -out "$work/broker.csr" -config
 openssl x509 -req -sha256 -days 825 -in "$work/broker.csr" -CA "$folder/ca.crt" -CAkey "$folder/ca.key" \
   -set_serial "0x$(openssl rand -hex 16)" -extfile "$work/openssl.cnf" -extensions broker -out "$work/broker.crt" 2>/dev/null
 openssl verify -CAfile "$folder/ca.crt" "$work/broker.crt" >/dev/null
+if [ -e "$folder/broker.key" ]; then  # renewed: who could read the old key can read the new one
+  chown --reference="$folder/broker.key" "$work/broker.key"
+  chmod --reference="$folder/broker.key" "$work/broker.key"
+fi
 mv "$work/broker.key" "$work/broker.crt" "$folder"
 chmod 644 "$folder/ca.crt" "$folder/broker.crt"
 echo "$folder: ca.crt for the devices; broker.crt and broker.key for the broker, valid 825 days for $names"

@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from pamdi.calibration.precision import Error, Sample, compare_precisions, error_between, sample_of
 from pamdi.core.errors import EngineError
 from pamdi.engines.digits import load
+from pamdi.engines.export import export
 from tests.daemon.running import MODEL, STORE
 
 FOLDER = STORE / MODEL
@@ -30,6 +33,24 @@ def test_fp16_is_close_and_int8_is_further_off_and_only_made_when_asked_for() ->
     _, eight = compare_precisions(FOLDER, digits(24), ["fp16", "int8"], SILENT)
     assert eight.inputs == 12  # the other half has calibrated it
     assert 5 * half.chain.relative_rms < eight.chain.relative_rms < 0.5
+
+
+def test_a_tensor_that_goes_around_a_segment_reaches_the_one_that_reads_it(tmp_path: Path) -> None:
+    """x -> a -> r = relu(a @ w) -> y = r + a: ``a`` passes the product and the relu by."""
+    weights = numpy_helper.from_array(np.eye(4, dtype=np.float32)[::-1].copy() * 0.3, "w")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["b"]),
+        helper.make_node("Relu", ["b"], ["r"]), helper.make_node("Add", ["r", "a"], ["y"]),
+    ]  # fmt: skip
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "around", ends[:1], ends[1:], [weights])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    manifest = export(tmp_path / "m.onnx", tmp_path / "around", "around")
+    assert any(len(boundary) == 2 for boundary in manifest.boundaries)
+    inputs = Sample({"x": np.random.default_rng(0).random((64, 4), dtype=np.float32)}, None, "given")
+    for result in compare_precisions(tmp_path / "around", inputs, ["fp16", "int8"], SILENT):
+        assert len(result.segments) == len(manifest.units)
+        assert result.chain.relative_rms < 0.1
 
 
 def test_making_int8_says_nothing_but_what_we_say(

@@ -46,6 +46,14 @@ def written(tmp_path: Path, memory: int = 200, kind: str = "xavier", link: str =
     return str(path)
 
 
+def test_the_fleet_among_the_examples_has_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(__file__).parents[2] / "examples" / "fleet.toml"
+    routes = plan(str(path), capsys)["routes"]
+    assert sorted(routes) == ["gate", "yard"]
+    for found in routes.values():
+        assert sum(route["fraction"] for route in found) == pytest.approx(1.0)
+
+
 def plan(path: str, capsys: pytest.CaptureFixture[str], *more: str) -> Any:
     assert main(["allocate", path, "--json", *more]) == 0
     return json.loads(capsys.readouterr().out)

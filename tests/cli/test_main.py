@@ -5,6 +5,8 @@ from typing import List
 import pytest
 
 from pamdi.cli.main import build_parser, main
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.broker_trouble import understood
 from pamdi.core.errors import BadInput
 from tests.brokers import free_port
 
@@ -56,6 +58,54 @@ def test_trouble_with_a_file_is_one_line_too(
     monkeypatch.setattr("argparse.ArgumentParser.parse_args", lambda self, words: parsed)
     assert main(["status"]) == 1
     assert capsys.readouterr().err == "pamdi: /store/model.json: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "missing, says",
+    [("rich", "pamdi: rich is not installed: pip install 'pamdi[demo]'\n"), ("pamdi.core.nothing", "")],
+)
+def test_what_an_extra_would_bring_is_named_and_a_fault_of_ours_is_not_hidden(
+    missing: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parsed = build_parser().parse_args(["status"])
+
+    def plain(arguments: object) -> int:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    parsed.run = plain
+    monkeypatch.setattr("argparse.ArgumentParser.parse_args", lambda self, words: parsed)
+    if says:
+        assert main(["demo"]) == 1
+        assert capsys.readouterr().err == says
+    else:
+        with pytest.raises(ModuleNotFoundError):
+            main(["demo"])
+
+
+def test_who_says_nothing_about_the_broker_is_told_how_to_say_it() -> None:
+    refused = "[Errno 111] Connection refused"
+    told = str(understood(refused, BrokerConfig()))
+    assert told.endswith("say where it is: --broker URL, PAMDI_BROKER_URL, or url under [broker]")
+    assert str(understood(refused, BrokerConfig("mqtt://a:1"))).endswith("sudo systemctl status mosquitto")
+
+
+@pytest.mark.parametrize(
+    "said, line",
+    [
+        ("every device holds its part of epoch 4", "done: every device holds its part of epoch 4\n"),
+        ("epoch 4 is held; but d0 is away", "done: epoch 4 is held; but d0 is away\n"),
+        ("kept", "done: kept (epoch 4)\n"),
+    ],
+)
+def test_the_epoch_is_said_once(
+    said: str, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def command(*arguments: object, **named: object) -> "dict[str, object]":
+        return {"status": "done", "said": said, "epoch": 4}
+
+    monkeypatch.setattr("pamdi.cli.fleet_commands.command", command)
+    assert main(["reallocate"]) == 0
+    assert capsys.readouterr().out == line
 
 
 @pytest.mark.parametrize("command", ["status", "drain d0", "reallocate", "cancel gate w1 --timeout 0.5"])

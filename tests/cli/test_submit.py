@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import re
 import threading
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
@@ -178,3 +179,20 @@ def test_an_option_outranks_the_environment_which_outranks_the_default() -> None
     assert broker_from(parser.parse_args([]), environment).url == "mqtt://env:1"
     with pytest.raises(ConfigError, match="mqtt://"):
         broker_from(parser.parse_args(["--broker", "nonsense"]), {})
+
+
+def test_the_program_in_the_readme_runs_as_it_stands(broker: RunningBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for where the broker is."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    here, count = re.subn(r'BrokerConfig\("mqtts://BROKER".*?\)', f'BrokerConfig("{broker.url}")', program)
+    assert count == 1
+
+    def answer(leaf: str, payload: bytes) -> Dict[str, Any]:
+        array = read_submission(payload).inputs["image"]
+        outputs = tensors_json({"logits": np.asarray(array.shape, "float32")})
+        return {"id": read_submission(payload).id, "status": "answered", "outputs": outputs}
+
+    with head(broker, answer):
+        exec(compile(here, "README.md", "exec"), {})  # ours
+    assert capsys.readouterr().out == "answered  {'logits': array([ 1.,  3., 32., 32.], dtype=float32)}\n"

@@ -1,6 +1,11 @@
 """The client keeps a work until its answer, and hands each id to the application once."""
 
 import asyncio
+import gc
+import re
+import socket
+import struct
+from pathlib import Path
 from typing import Any, List, Tuple
 
 import msgspec
@@ -12,8 +17,8 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import Submission, read_submission, tensors_json
-from pamdi.core.errors import BadInput, Unreachable
-from tests.brokers import RunningBroker
+from pamdi.core.errors import BadInput, ConfigError, Unreachable
+from tests.brokers import RunningBroker, have_mosquitto, running, start_mosquitto
 from tests.client.test_mqtt import kept, until
 
 X = {"x": np.ones((1, 2), "float32")}
@@ -189,3 +194,73 @@ async def test_one_copy_of_a_work_waits_for_a_broker_that_is_away(broker: Runnin
         assert len(client._mqtt._queue) == 1
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"password_file": "nowhere"}, "password file nowhere: No such file or directory: check the path and mode"),
+        ({"url": "broker:1883"}, "broker url 'broker:1883': write mqtt://HOST:PORT or mqtts://HOST:PORT"),
+    ],
+)
+async def test_settings_that_cannot_work_are_said_before_anything_is_submitted(settings: Any, line: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(line)}"):
+        async with Client(BrokerConfig(**settings)):
+            pass
+
+
+async def test_a_broker_that_never_let_us_in_ends_a_work_at_once_when_no_waiting_mends_that(tmp_path: Path) -> None:
+    if not have_mosquitto():
+        pytest.skip("mosquitto is not installed here")
+    with running(start_mosquitto(tmp_path, users={"gate": "secret"})) as closed:
+        async with Client(BrokerConfig(closed.url)) as client:
+            with pytest.raises(Unreachable, match="the broker lets nobody in without a user"):
+                await client.submit("gate", X, timeout_s=3600.0)
+
+
+async def test_no_work_waits_for_a_client_that_has_stopped(broker: RunningBroker, monkeypatch: Any) -> None:
+    head = Head(broker, *["silence"] * 1000)
+    async with kept(head.connection):
+        await until(head.connection.connected.is_set)
+        client = Client(BrokerConfig(broker.url))
+        with pytest.raises(Unreachable, match="not open"):
+            await client.submit("gate", X)
+
+        def broken(payload: bytes) -> None:
+            raise ConfigError("the password file is gone")
+
+        monkeypatch.setattr(client_module, "read_result", broken)
+        async with client:
+            work = asyncio.ensure_future(client.submit("gate", X, id="w1", timeout_s=3600.0))
+            await until(lambda: head.heard)
+            head.say("w1", "admitted")
+            with pytest.raises(Unreachable, match="^the password file is gone$"):
+                await work
+            with pytest.raises(Unreachable, match="not open"):
+                await client.submit("gate", X)
+
+
+async def test_a_broker_out_of_reach_is_told_in_our_words_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The library has its own, at every try: one line a second into the journal."""
+    with socket.create_server(("127.0.0.1", 0)) as rude:
+        rude.settimeout(60.0)
+        loop = asyncio.get_running_loop()
+        async with Client(BrokerConfig(f"mqtt://127.0.0.1:{rude.getsockname()[1]}")) as client:
+            for _ in range(2):
+                connection, _ = await loop.run_in_executor(None, rude.accept)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset, no goodbye
+                connection.close()
+            await until(client._mqtt.tried.is_set)
+            rude.close()  # or the next try would wait for a word
+    assert [record.message for record in caplog.records if record.name != "asyncio"] == []
+
+
+def test_a_client_that_is_closed_at_once_leaves_nothing_that_was_never_begun(recwarn: pytest.WarningsRecorder) -> None:
+    async def in_vain() -> None:
+        async with Client(BrokerConfig("mqtt://127.0.0.1:1")) as client:
+            await client.submit("gate", {"x": [1.0]})  # type: ignore[dict-item]  # the mistake
+
+    with pytest.raises(BadInput, match="x is a list"):
+        asyncio.run(in_vain())
+    gc.collect()
+    assert [text for text in (str(warning.message) for warning in recwarn) if "never awaited" in text] == []

@@ -5,15 +5,18 @@ import contextlib
 import functools
 import socket
 import struct
+import sys
 import time
 import types
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, List, Tuple
 
+import aiomqtt
 import pytest
 
 from pamdi.client import mqtt
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection, Will
 from pamdi.core.errors import ConfigError, Unreachable
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
@@ -379,3 +382,32 @@ async def test_what_must_be_true_on_the_broker_is_said_before_what_waited_for_it
             await until(lambda: len(ear.heard) == 3)
             assert await speaker.drain(WAIT_S) and speaker._queued_bytes == 0
     assert ear.payloads == [b"new", b"1", b"2"]
+
+
+class _Overhears:
+    """A session that answers a cancellation with an error of its own, as the library may while it closes."""
+
+    unbearable = None
+
+    async def __aenter__(self) -> "_Overhears":
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise aiomqtt.MqttError("the connection was lost") from None
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="before, a task cannot know that it was told to end")
+async def test_a_connection_told_once_to_end_does_so_whatever_comes_of_closing_it(monkeypatch: Any) -> None:
+    connection = Connection(BrokerConfig(), "c", lambda *message: None)
+    monkeypatch.setattr(connection, "_open", _Overhears)
+    task = asyncio.ensure_future(connection.run())
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=60.0)
+    if not done:
+        await end([task])
+    assert done == {task} and task.cancelled()

@@ -55,6 +55,26 @@ def test_what_is_written_is_read_again(dtype: str, shape: Any) -> None:
     assert np.array_equal(read.inputs["x"], array)
 
 
+@pytest.mark.parametrize("dtype", [">f4", ">i8", "<f4"])
+def test_the_order_of_the_bytes_in_memory_is_nobody_elses_matter(dtype: str) -> None:
+    array = np.array([[1.5, -2.0, 3.0]]).astype(dtype)
+    assert read_submission(write_submission("w", {"x": array})).inputs["x"].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line"),
+    [
+        ({"x": [[0.0, 1.0]]}, "x is a list: give a numpy array, numpy.asarray(x, 'float32')"),
+        ({"x": "abc"}, "x is a str: give a numpy array, numpy.asarray(x, 'float32')"),
+        (np.zeros(3, "float32"), "inputs are a ndarray: give arrays by the names of the model's inputs"),
+    ],
+)
+def test_what_is_no_array_by_name_is_refused_where_it_is_given(inputs: Any, line: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        write_submission("w", inputs)
+    assert str(caught.value) == line
+
+
 def test_an_array_that_is_not_contiguous_travels_in_the_order_of_its_indices() -> None:
     array = np.arange(12, dtype="int32").reshape(3, 4).T[::2]
     assert np.array_equal(read_submission(write_submission("w", {"x": array})).inputs["x"], array)

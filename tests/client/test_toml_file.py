@@ -63,6 +63,7 @@ def test_variables_of_others_are_not_ours_to_judge(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text, says", [
     ('id = "d0"\ndrian_s = 1', "unknown key `drian_s` at top level: did you mean `drain_s`?"),
     ('id = "d0"\n[broker]\nulr = "x"', "unknown key `ulr` at broker: did you mean `url`?"),
+    ('id = "d0"\nurl = "x"', "unknown key `url` at top level: remove it"),
     ("id = 3", "Expected `str`, got `int` - at `$.id`"),
     ('id = "d0"\nbroker = 3', "Expected `object`, got `int` - at `$.broker`"),
     ("", "missing required field `id`"),

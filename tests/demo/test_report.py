@@ -68,7 +68,7 @@ def test_an_answer_that_came_twice_is_not_clean() -> None:
 
 def test_the_kill_is_told_with_what_it_cost() -> None:
     assert kill_lines([phase("pa-mdi", 0.2, 1.0, RESENT)]) == [
-        "pa-mdi: d3 was killed (SIGKILL) after 10.0 s and was away for 2.0 s; 1 works were handed on again or "
+        "pa-mdi: d3 was killed (SIGKILL) after 10.0 s and was away for 2.0 s; 1 work was handed on again or "
         "replayed, 0 lost"
     ]
 
@@ -78,21 +78,29 @@ def test_a_run_without_answers_still_ends_with_a_sentence() -> None:
     assert accuracy_line(nothing) == "nothing was answered: there is no accuracy"
 
 
-def drawn(table: object) -> List[str]:
+def drawn(table: object, width: int = 120) -> List[str]:
     out = io.StringIO()
-    Console(file=out, width=120).print(table)
+    Console(file=out, width=width).print(table)
     return out.getvalue().splitlines()
 
 
 def test_the_table_has_a_row_per_policy_and_source() -> None:
     one = phase("pa-mdi", 0.2, 1.0, LOST)
     lines = drawn(final_table([(one.name, s, f) for s, f in one.figures.items()], "dock has fewer"))
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "pa-mdi" in line]
+    cells = [line.split() for line in lines if "pa-mdi" in line]
     assert cells == [
         ["pa-mdi", "gate", "4", "3", "0", "1", "0", "200", "200", "200", "200", "1.4"],
         ["pa-mdi", "yard", "4", "4", "0", "0", "0", "1000", "1000", "1000", "1000", "1.0"],
     ]
     assert any("dock has fewer" in line for line in lines)
+
+
+def test_the_table_is_whole_on_a_terminal_of_80_columns() -> None:
+    slow = phase_of("pa-mdi", {"gate": ends("gate", 12.3)}, {}, {}, [])
+    lines = drawn(final_table([(slow.name, "gate", slow.figures["gate"])]), width=80)
+    assert [line.split() for line in lines if "gate" in line] == [
+        ["pa-mdi", "gate", "4", "4", "0", "0", "0", "12300", "12300", "12300", "12300", "0.3"]
+    ]
 
 
 class _NoDigits(Digits):

@@ -44,6 +44,12 @@ def test_a_random_cut_set_chained_is_the_uncut_model(tmp_path: Path, seed: int) 
     assert identical(tmp_path, pairs)
 
 
+def test_a_name_that_the_fleet_could_not_say_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"^model 'my model': use letters, digits, _ \. -"):
+        export(MODEL, tmp_path / "out", "my model", units=2)
+    assert not (tmp_path / "out").exists()
+
+
 def test_grouping_keeps_all_nodes_and_balances_arithmetic() -> None:
     finest = cut(load_model(MODEL))
     eight = group(finest, 8)
