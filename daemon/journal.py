@@ -69,6 +69,10 @@ class Journal:
         except queue.Full:
             self._tell(record, "the journal cannot keep up")
 
+    def alive(self) -> bool:
+        """Whether somebody still writes what is put here."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Write what waits, then end."""
         self._queue.put((None, False))

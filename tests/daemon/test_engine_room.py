@@ -1,6 +1,8 @@
 """What the executor is told: the class of a work reaches the back end, whose hardware may know two."""
 
 import asyncio
+import functools
+import threading
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Sequence
 
@@ -125,3 +127,61 @@ async def test_the_loader_and_the_runner_each_bring_the_gpus_context() -> None:
     assert await asyncio.wait_for(events.get(), 60.0) == EngineUnloaded(FIRST)
     room.close()
     assert backend.memory.taken.all() == own
+
+
+class Falling(StubBackend):
+    """Raises where the contract says that nothing does: once, of what a load takes; always, when it unloads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fell = False
+
+    def batch_max(self, handle: Any) -> int:
+        if not self.fell:
+            self.fell = True
+            raise RuntimeError("no profile")
+        return 1
+
+    def unload(self, handle: Any) -> None:
+        raise RuntimeError("the context is gone")
+
+
+async def test_a_back_end_that_raises_where_nothing_should_leaves_no_slot_waiting() -> None:
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    said: List[str] = []
+    room = EngineRoom(Falling(), Path(STORE), events.put_nowait, said.append)
+    heard = []
+    load = functools.partial(room.load, Load(FIRST, "", 0))
+    for ask in (load, load, functools.partial(room.unload, Unload(FIRST))):
+        ask()
+        heard.append(await asyncio.wait_for(events.get(), 60.0))
+    assert heard == [EngineFailed(FIRST, "RuntimeError: no profile"), EngineLoaded(FIRST, 1), EngineUnloaded(FIRST)]
+    assert said == [f"{FIRST} was not unloaded cleanly: RuntimeError: the context is gone"]
+    room.close()
+
+
+class Slow(StubBackend):
+    """A load that lasts until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def load(self, folder: Path, segment: Segment) -> Any:
+        self.began.set()
+        assert self.go.wait(60.0)
+        return super().load(folder, segment)
+
+
+async def test_how_long_a_load_has_lasted_is_known_while_it_lasts() -> None:
+    backend = Slow()
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(backend, Path(STORE), events.put_nowait, lambda line: None)
+    assert room.loading_s(1e9) is None
+    room.load(Load(FIRST, "", 0))
+    await asyncio.get_running_loop().run_in_executor(None, backend.began.wait, 60.0)
+    assert 0 < (room.loading_s(1e9) or 0.0) <= 1e9
+    backend.go.set()
+    assert await asyncio.wait_for(events.get(), 60.0) == EngineLoaded(FIRST, 1)
+    assert room.loading_s(1e9) is None
+    room.close()

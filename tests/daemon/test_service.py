@@ -8,10 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Iterator, List
+from typing import Iterator, List
 
 import msgspec
 import numpy as np
@@ -21,7 +19,6 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
 from pamdi.client.payloads import write_submission
 from pamdi.core.allocation import AllocationState
-from pamdi.daemon.service import Service
 from pamdi.engines.digits import load
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
 from tests.daemon.running import MODEL, STORE, Daemon, Ear, config_text, listening
@@ -201,27 +198,6 @@ async def test_results_that_the_access_list_forbids_are_told_and_are_said_again_
                 await ear.until("pamdi/v1/source/gate/result", b'"answered"')
         finally:
             daemon.close()
-
-
-async def test_a_watchdog_is_not_fed_while_a_segment_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor when the loop does, which feeds it."""
-    fed: List[int] = []
-    lines: List[str] = []
-    compute = SimpleNamespace(running=None, started_at=time.monotonic() - 1000.0, running_s=lambda: 0.1)
-    service: Any = SimpleNamespace(
-        _notifier=SimpleNamespace(watchdog_s=0.003, watchdog=lambda: fed.append(1)), _log=lines.append,
-        _device=SimpleNamespace(hops=SimpleNamespace(compute=compute)),
-    )  # fmt: skip
-    feeding = asyncio.ensure_future(Service._feed_watchdog(service))
-    while not fed:
-        await asyncio.sleep(0.001)
-    compute.running = "a work"
-    fed.clear()
-    while not lines:
-        await asyncio.sleep(0.001)
-    feeding.cancel()
-    await asyncio.gather(feeding, return_exceptions=True)
-    assert fed == [] and "no watchdog until it ends" in lines[0]
 
 
 async def test_a_killed_daemon_goes_on_with_what_it_had_admitted(broker: RunningBroker, daemon: Daemon) -> None:
