@@ -20,6 +20,7 @@ from pamdi.core import messages as ms
 from pamdi.core.allocation import Neighbour
 from pamdi.core.errors import BadInput, ConfigError
 from pamdi.core.events import LinkDown, LinkUp, Received
+from pamdi.daemon.accepting import Acceptor
 from pamdi.daemon.arrays import Payload
 from pamdi.daemon.envelope import Envelope
 from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, Listener
@@ -44,7 +45,7 @@ class Links(Listener):
     ) -> None:  # fmt: skip
         self._me = Greeting(device, instance)
         self._on_event, self._clock, self._options = on_event, clock, options
-        self._server: Optional[asyncio.AbstractServer] = None
+        self._acceptor = Acceptor(self._accept, lambda line: self.log(line))
         self._links: Dict[str, Link] = {}
         self._accepted: Set[Link] = set()
         self._dials: Dict[Neighbour, "asyncio.Task[None]"] = {}
@@ -66,16 +67,14 @@ class Links(Listener):
 
     async def listen(self, host: str, port: int) -> None:
         """Raises ConfigError when the address cannot be listened on."""
-        loop = asyncio.get_running_loop()
         try:
             _check_port(port, 0)
-            self._server = await loop.create_server(self._accept, host, port)
+            self.port = await self._acceptor.listen(host, port)
         except (OSError, ValueError) as error:
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             cure = "choose another [listen] port" if in_use else "check [listen] host and port"
             why = getattr(error, "strerror", None) or error
             raise ConfigError(f"cannot listen on {host}:{port}: {why}: {cure}") from error
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def set_neighbours(self, neighbours: Tuple[Neighbour, ...]) -> None:
         """Keep dialling exactly these, where dialling is our part, and tunnels to those that cannot be dialled."""
@@ -106,8 +105,7 @@ class Links(Listener):
     async def close(self, flush_s: float) -> None:
         """What is queued may still leave, all links together at most ``flush_s``."""
         self._closing = True
-        if self._server is not None:
-            self._server.close()
+        await self._acceptor.close()
         greeted = set(self._links.values())
         strangers = self._accepted - greeted
         for link in strangers:

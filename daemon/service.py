@@ -24,6 +24,7 @@ from pamdi.core.device import Device
 from pamdi.core.errors import BadInput
 from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
+from pamdi.daemon import descriptors
 from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.engine_room import EngineRoom
@@ -133,6 +134,7 @@ class Service:
                     "stats": self._publish_stats(),
                     "probes": self._probes.run(time.monotonic),
                     "watchdog": feed_watchdog(self._notifier, self._in_hand, self._log),
+                    "descriptors": descriptors.watch(self._log, self.counters),
                     "stop": self._until_stopped(),
                 }
             )
@@ -177,6 +179,7 @@ class Service:
             self._wake.cancel()
         await self._links.close(FLUSH_S)
         self._engines.close()
+        self._notifier.close()
         if self._recorder is not None:
             self._recorder.close()
         await self._loop.run_in_executor(None, self._journal.stop)
