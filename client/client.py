@@ -133,7 +133,7 @@ class Client:
         try:
             return await asyncio.wait_for(pending.done, timeout_s)
         except asyncio.TimeoutError as error:
-            why = self._mqtt.trouble or "is its head online, and may we read its results?"
+            why = self._mqtt.trouble or _silence(pending)
             raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: {why}") from error
         finally:
             self._pending.pop(key, None)
@@ -227,6 +227,17 @@ class Client:
                     result.retried,
                 )  # fmt: skip
             )
+
+
+def _silence(pending: _Pending) -> str:
+    """What to look at when nobody speaks of a work. A broker that is spoken to in MQTT 3.1.1 drops without a word what
+    is too large for it."""
+    if pending.admitted:
+        return "it was admitted: is its head online still?"
+    size = len(pending.payload)
+    return (
+        f"is its head online, may we read its results, and does the broker let {size} bytes pass (message_size_limit)?"
+    )
 
 
 __all__ = ["Answer", "Client"]

@@ -12,7 +12,7 @@ from typing import Any, AsyncIterator, Callable, List, Tuple
 
 import pytest
 
-from pamdi.client import mqtt
+from pamdi.client import mqtt, session
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.mqtt import Connection, Will
 from pamdi.core.errors import ConfigError, Unreachable
@@ -198,7 +198,7 @@ class HalfDeadBroker:
 
 async def test_a_slow_acknowledgement_does_not_send_the_message_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow uplink an acknowledgement takes long; each repeat would make it longer."""
-    monkeypatch.setattr(mqtt, "CALL_S_MAX", 0.2)
+    monkeypatch.setattr(session, "CALL_S_MAX", 0.2)
     broker = HalfDeadBroker()
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
