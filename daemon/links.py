@@ -27,6 +27,7 @@ from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, List
 from pamdi.daemon.probe import Probe
 from pamdi.daemon.relay import Relay
 from pamdi.daemon.tunnel import HELLO_EVERY_S, Carry, Tunnels, Way
+from pamdi.daemon.words import not_understood
 
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 DIAL_S_MAX = 3.0
@@ -102,6 +103,13 @@ class Links(Listener):
     def counters(self) -> Dict[str, Dict[str, float]]:
         return {peer: link.counters() for peer, link in self._links.items()}
 
+    def totals(self) -> Dict[str, int]:
+        """Of all links together, and of what goes over others."""
+        return {
+            "connections_refused": self.refusals, "relayed": self.relay.relayed, "relays_dropped": self.relay.dropped,
+            "tunnels_stale": self.tunnels.stale, "tunnels_unknown": self.tunnels.unknown,
+        }  # fmt: skip
+
     async def close(self, flush_s: float) -> None:
         """What is queued may still leave, all links together at most ``flush_s``."""
         self._closing = True
@@ -171,6 +179,10 @@ class Links(Listener):
     def probe(self, link: Link, probe: Probe) -> None:
         if link.peer is not None and self._links.get(link.peer.device) is link:
             self.on_probe(link.peer.device, probe, self._clock())
+
+    def not_understood(self, link: Link, kinds: Tuple[str, ...]) -> None:
+        if link.peer is not None:
+            self._complain(link.peer.device, not_understood(link.peer.device, kinds))
 
     def send_probe(self, peer: str, probe: Probe, body: memoryview) -> bool:
         link = self._links.get(peer)

@@ -172,6 +172,11 @@ class Service:
             await asyncio.sleep(self.config.stats_every_s)
             document = self._stats.document(self._device, self.counters, self._engines, self._links, describe_host())
             document["probes"] = self._probes.document()
+            document["network"] = {
+                **self._links.totals(), "envelopes_unreadable": self._plane.unreadable,
+                "messages_dropped": self._mqtt.overflows + self._urgent.overflows,
+                "messages_not_accepted": self._mqtt.refusals + self._urgent.refusals,
+            }  # fmt: skip
             self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
 
     async def _close(self) -> None:
