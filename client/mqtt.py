@@ -61,6 +61,7 @@ class Connection:
         self._unsent: List[Outgoing] = []  # was in flight when the connection was lost
         self._sequence = 0
         self._subscriptions: Dict[str, int] = {}
+        self._then: Dict[str, Callable[[], None]] = {}  # what waits for a subscription
         self._wake = asyncio.Event()
         self._client: Optional[Session] = None
         self._protocol = MQTT5
@@ -73,13 +74,16 @@ class Connection:
         self.on_contested: Callable[[], None] = lambda: None  # another client seems to use our name
         self.overflows = self.refusals = 0
 
-    def subscribe(self, topic: str, qos: int = 1) -> None:
-        """Keep this subscription, now and after every reconnect."""
+    def subscribe(self, topic: str, qos: int = 1, then: Optional[Callable[[], None]] = None) -> None:
+        """Keep this subscription, now and after every reconnect. ``then`` is called once the broker has it."""
         self._subscriptions[topic] = qos
+        if then is not None:
+            self._then[topic] = then
         self._tell_broker(topic)
 
     def unsubscribe(self, topic: str) -> None:
         """Forget this subscription. What is on its way may still come."""
+        self._then.pop(topic, None)
         if self._subscriptions.pop(topic, None) is not None:
             self._tell_broker(topic)
 
@@ -194,6 +198,11 @@ class Connection:
             self._hopeless.set()
         self.tried.set()
 
+    def _subscribed(self, topic: str) -> None:
+        then = self._then.pop(topic, None)
+        if then is not None:
+            then()
+
     def _tell_broker(self, topic: str) -> None:
         if self.connected.is_set():
             self._queue.appendleft(Outgoing(topic, b"", SUBSCRIPTION, False, None))
@@ -252,6 +261,7 @@ class Connection:
                 if told.get(topic) != qos:
                     await client.subscribe(topic, qos)
                     told[topic] = qos
+                    self._subscribed(topic)
 
     async def _receive(self, client: Session) -> None:
         """Until the connection ends; messages do not come this way."""
@@ -284,6 +294,7 @@ class Connection:
     async def _publish(self, client: Session, message: Outgoing) -> None:
         if message.qos == SUBSCRIPTION and message.topic in self._subscriptions:
             await client.subscribe(message.topic, self._subscriptions[message.topic])
+            self._subscribed(message.topic)
         elif message.qos == SUBSCRIPTION:
             await client.unsubscribe(message.topic)
         else:

@@ -257,6 +257,21 @@ async def test_subscriptions_that_change_while_they_are_said_are_kept() -> None:
     assert sorted(client.known) == ["b", "c"]
 
 
+async def test_it_is_told_when_the_broker_has_a_subscription_whether_it_was_there_or_not(broker: RunningBroker) -> None:
+    ear, told = Ear(), []  # type: Ear, List[str]
+    connection = Connection(BrokerConfig(broker.url), "c", ear)
+    connection.subscribe("early", then=lambda: told.append("early"))
+    assert told == []
+    async with kept(connection):
+        await until(lambda: told == ["early"])
+        await until(connection.connected.is_set)
+        connection.subscribe("late", then=lambda: told.append("late"))
+        await until(lambda: told == ["early", "late"])
+        connection.publish("late", b"heard")
+        await until(lambda: ear.payloads == [b"heard"])
+    assert told == ["early", "late"]
+
+
 async def test_what_waits_for_a_broker_is_bounded_in_bytes(
     broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,7 +121,7 @@ async def test_a_work_too_large_for_the_broker_says_so_and_smaller_ones_go_on(tm
     with running(start_mosquitto(tmp_path, config=f"{limit} 1000")) as broker:
         async with Client(BrokerConfig(broker.url)) as client:
             with pytest.raises(Unreachable, match="submit is too large: raise .*" + limit):
-                await client.submit("gate", {"x": np.zeros(1000)}, timeout_s=10_000.0)
+                await client.submit("gate", {"x": np.zeros(1000)}, timeout_s=WAIT_S)
         connection = Connection(BrokerConfig(broker.url), "c", ear, log=lines.append)
         connection.subscribe("a")
         async with kept(connection):
