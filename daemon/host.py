@@ -35,10 +35,6 @@ class Host(msgspec.Struct, frozen=True):
     temperatures_c: Dict[str, float]
     power_w: Dict[str, float] = {}
 
-    @property
-    def is_jetson(self) -> bool:
-        return self.l4t is not None or "jetson" in (self.model or "").lower()
-
 
 def describe_host(root: Path = ROOT) -> Host:
     packages = _packages(root)

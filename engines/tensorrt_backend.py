@@ -192,9 +192,6 @@ class TensorRTBackend:
             )
         return [known[name] for name in names]
 
-    def _buffers(self, abouts: Sequence[TensorInfo], batch: int, taken: List[Buffer]) -> Dict[str, Buffer]:
-        return {about.name: self._buffer(about, batch, taken) for about in abouts}
-
     def _buffer(self, about: TensorInfo, batch: int, taken: List[Buffer]) -> Buffer:
         nbytes = max(about.item_bytes * (batch if "batch" in about.shape else 1), 1)
         address = self._memory.take(nbytes)

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import threading
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Sequence
+from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from pamdi.core.events import EngineFailed, EngineLoaded, EngineUnloaded, Inferr
 from pamdi.core.instructions import Infer, InferTogether, Load, Part, Unload
 from pamdi.core.segment import Segment
 from pamdi.core.work import Key
-from pamdi.daemon.engine_room import EngineRoom
+from pamdi.daemon import engine_room
+from pamdi.daemon.engine_room import MARGIN_BYTES, EngineRoom
 from pamdi.engines.backend import Arrays, Backend, Outcome
 from pamdi.engines.stub_backend import StubBackend
 from tests.daemon.running import MODEL, STORE
@@ -184,4 +185,19 @@ async def test_how_long_a_load_has_lasted_is_known_while_it_lasts() -> None:
     backend.go.set()
     assert await asyncio.wait_for(events.get(), 60.0) == EngineLoaded(FIRST, 1)
     assert room.loading_s(1e9) is None
+    room.close()
+
+
+@pytest.mark.parametrize("free_bytes, fits", [(MARGIN_BYTES + 999, False), (MARGIN_BYTES + 1000, True), (None, True)])
+async def test_before_an_engine_is_loaded_the_free_memory_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, free_bytes: Optional[int], fits: bool
+) -> None:
+    """On a Jetson, where the GPU takes from the same, a load too many ends processes. None: it cannot be known."""
+    monkeypatch.setattr(engine_room, "memory_available_bytes", lambda: free_bytes)
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(StubBackend(), Path(STORE), events.put_nowait, lambda line: None)
+    room.load(Load(FIRST, "", 1000))
+    said = await asyncio.wait_for(events.get(), 60.0)
+    why = f"{FIRST} needs 1000 bytes, {free_bytes} are free: lower memory_bytes in daemon.toml or free memory"
+    assert said == (EngineLoaded(FIRST, 1) if fits else EngineFailed(FIRST, why))
     room.close()
