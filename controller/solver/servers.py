@@ -34,10 +34,12 @@ class Price(NamedTuple):
     square: float
     fine: float
     load: float
+    class_residual_s: float  # R_p / (1 - sigma_{p-1}), and 1 - sigma_p: what a job's own load does to its class
+    class_free: float
     free: float  # 1 - the load of all classes
 
 
-IDLE = Price(0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+IDLE = Price(0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
 
 
 def inverse(free: float, edge: float) -> float:
@@ -91,7 +93,7 @@ def price(flows: Sequence[Flow], klass: int, edge: float) -> Price:
     finer = sum(level[4] for level in levels.values())
     squares = sigma = square_price = fine_price = load_price = 0.0
     above, above_slope = 1.0, 0.0
-    wait_s, stretch = 0.0, 1.0
+    wait_s, stretch, mine, mine_free = 0.0, 1.0, 0.0, 1.0
     for p, (waits, cut, _, square, fine, load) in levels.items():
         squares += square
         finer -= fine
@@ -106,9 +108,9 @@ def price(flows: Sequence[Flow], klass: int, edge: float) -> Price:
         if p > klass:
             load_price += waits * residual * above_slope * free + cut * above_slope
         if p == klass:
-            wait_s, stretch = residual * above * free, above
+            wait_s, stretch, mine, mine_free = residual * above * free, above, residual * above, 1.0 - sigma
         above, above_slope = free, free_slope
-    return Price(wait_s, stretch, square_price, fine_price, load_price, 1.0 - sigma)
+    return Price(wait_s, stretch, square_price, fine_price, load_price, mine, mine_free, 1.0 - sigma)
 
 
 def _levels(flows: Sequence[Flow], klass: int) -> Dict[int, Sums]:
