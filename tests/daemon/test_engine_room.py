@@ -17,6 +17,7 @@ from pamdi.core.work import Key
 from pamdi.daemon import engine_room
 from pamdi.daemon.engine_room import MARGIN_BYTES, EngineRoom
 from pamdi.engines.backend import Arrays, Backend, Outcome
+from pamdi.engines.manifest import read_manifest
 from pamdi.engines.stub_backend import StubBackend
 from tests.daemon.running import MODEL, STORE
 
@@ -201,3 +202,16 @@ async def test_before_an_engine_is_loaded_the_free_memory_is_looked_at(
     why = f"{FIRST} needs 1000 bytes, {free_bytes} are free: lower memory_bytes in daemon.toml or free memory"
     assert said == (EngineLoaded(FIRST, 1) if fits else EngineFailed(FIRST, why))
     room.close()
+
+
+async def test_another_engine_than_the_wanted_one_is_not_loaded() -> None:
+    """All devices must agree on what crosses a boundary."""
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(StubBackend(), Path(STORE), events.put_nowait, lambda line: None)
+    right = next(s.sha256 for s in read_manifest(STORE / MODEL).segments if s.first == 0)
+    for digest in ("f" * 64, right):
+        room.load(Load(FIRST, digest, 0))
+    said = [await asyncio.wait_for(events.get(), 60.0) for _ in range(2)]
+    room.close()
+    why = f"{STORE / MODEL}: holds {FIRST} as {right[:12]}, wanted is ffffffffffff: copy the controller's export of "
+    assert said == [EngineFailed(FIRST, f"{why}{MODEL} to this device"), EngineLoaded(FIRST, 1)]

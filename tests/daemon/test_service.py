@@ -226,9 +226,11 @@ async def test_a_restarted_daemon_holds_what_it_held_though_broker_and_controlle
         ear.heard.clear()
         daemon.start()
         await ear.until("pamdi/v1/device/d0/state", b"online")
-        while not any(name == topic and payload.count(b'"ready"') == 4 for name, payload in ear.heard):
+        for _ in range(1200):
+            if any(name == topic and payload.count(b'"ready"') == 4 for name, payload in ear.heard):
+                break
             await asyncio.sleep(0.05)
-        assert (await client.submit("gate", {"image": images()})).status == "answered"
+        assert (await client.submit("gate", {"image": images()}, timeout_s=30.0)).status == "answered"
 
 
 def test_the_allocation_that_is_kept_is_the_one_that_came_and_one_that_cannot_be_read_is_none(tmp_path: Path) -> None:
