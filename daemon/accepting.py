@@ -41,6 +41,8 @@ class Acceptor:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        for sock in self._sockets:  # Python 3.8 goes on watching what nobody awaits, and whoever gets its number next
+            asyncio.get_running_loop().remove_reader(sock)
         self._close_sockets()
 
     async def _accept(self, listening: socket.socket) -> None:
