@@ -6,12 +6,27 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.core.errors import ConfigError
 
 
+class _Socket(ssl.SSLSocket):
+    """Closed when its handshake fails, in which case the MQTT library forgets it: a broker that turns us away for a day
+    would leave thousands to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+
 def tls_context(broker: BrokerConfig) -> ssl.SSLContext:
     """Raises ConfigError for a file that is absent, unreadable or no certificate: waiting does not mend those."""
     try:
         context = ssl.create_default_context(cafile=broker.ca_file)
     except OSError as error:
         raise ConfigError(f"ca_file {broker.ca_file}: {_why(error)}: give the PEM file of the authority") from error
+    context.sslsocket_class = _Socket
     if broker.cert_file is not None:
         try:
             context.load_cert_chain(broker.cert_file, broker.key_file)

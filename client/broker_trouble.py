@@ -38,7 +38,8 @@ def not_accepted(reason: int, topic: str, broker: BrokerConfig) -> str:
         cure = f"add `topic write {topic}` for it to the access list (examples/mosquitto.acl)"
         return f"broker {broker.url} does not let {who} publish to {topic}: {cure}"
     if reason == TOO_LARGE:
-        return f"broker {broker.url}: a message to {topic} is too large: raise max_packet_size in mosquitto.conf"
+        limits = "max_packet_size and message_size_limit"
+        return f"broker {broker.url}: a message to {topic} is too large: raise {limits} in mosquitto.conf"
     return f"broker {broker.url} did not accept a message to {topic} (MQTT reason {reason}): look at the broker's log"
 
 

@@ -141,10 +141,7 @@ class Client:
         try:
             return await asyncio.wait_for(pending.done, timeout_s)
         except asyncio.TimeoutError as error:
-            why = self._mqtt.trouble or (
-                "are its head and the controller online (`pamdi status`), and may we read its results? Submitted again "
-                "with the same id, it is not computed twice"
-            )
+            why = self._mqtt.trouble or _silence(pending)
             raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: {why}") from error
         finally:
             self._pending.pop(key, None)
@@ -249,6 +246,18 @@ class Client:
                     result.retried,
                 )  # fmt: skip
             )
+
+
+def _silence(pending: _Pending) -> str:
+    """What to look at when nobody speaks of a work. A broker that is spoken to in MQTT 3.1.1 drops without a word what
+    is too large for it."""
+    if pending.admitted:
+        return "it was admitted: is its head online still (`pamdi status`)? Submitted again, it is not computed twice"
+    return (
+        "are its head and the controller online (`pamdi status`), may we read its results, and does the broker let "
+        f"{len(pending.payload)} bytes pass (message_size_limit)? Submitted again with the same id, it is not computed "
+        "twice"
+    )
 
 
 __all__ = ["Answer", "Client"]

@@ -1,45 +1,32 @@
-"""One MQTT connection that is kept alive for ever. The only file that knows the MQTT library.
+"""One MQTT connection that is kept alive for ever; each of its lives is a ``session``.
 
-aiomqtt does not reconnect, so this does: with back-off, and with everything that must be true on the broker said again
-after every connect (subscriptions, then whatever ``on_connect`` publishes). What is published while the broker is
+The library does not reconnect, so this does: with back-off, and with everything that must be true on the broker said
+again after every connect (subscriptions, then whatever ``on_connect`` publishes). What is published while the broker is
 away waits in a queue that is bounded in messages and bytes; a message of QoS 1 leaves the queue when the broker has
-acknowledged it, so a broker that dies in between gets it again. TCP_NODELAY is set because without it a QoS 1 round
-trip takes 44 ms.
-
-What comes in is handed over as it is read, and acknowledged after that: nothing is kept between the socket and whoever
-listens, so that what is not dealt with yet stays with the broker, and nothing grows here.
+acknowledged it, so a broker that dies in between gets it again.
 
 MQTT 5 where the broker speaks it, because it says why a message was not accepted; else 3.1.1, which says nothing.
 """
 
 import asyncio
-import logging
 import random
-import socket
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Set
-
-import aiomqtt
+from typing import Callable, Deque, Dict, List, NamedTuple, Optional, Set
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.broker_tls import tls_context
-from pamdi.client.broker_trouble import CLOSED, TAKEN_OVER, TOO_LARGE, Trouble, not_accepted, taken_over, understood
+from pamdi.client.broker_trouble import CLOSED, TAKEN_OVER, Trouble, not_accepted, taken_over, understood
 from pamdi.client.loops import run_together
+from pamdi.client.session import MQTT5, MQTT311, OLD_BROKER, UNREADABLE, MqttError, Session, Will, code_of, open_session
 from pamdi.core.errors import Unreachable
 
 RETRY_S_MIN, RETRY_S_MAX = 0.1, 5.0
 QUEUE_MESSAGES_MAX = 20_000
 QUEUE_BYTES_MAX = 512 * 2**20  # the core bounds works and answers long before
-IN_FLIGHT_MAX = 20
-CALL_S_MAX = 15.0
 REMIND_S = 30.0
 SHORT_LIFE_S = 10.0  # a connection that was let in and ended sooner
 SHORT_LIVES = 3  # of them in a row: somebody else uses this name
 REFUSALS_SAID_MAX = 64  # topics whose refusal is said, once each
-PACKET_HEADER_BYTES = 16  # of a publication, at most
-UNREADABLE = (129, 130)  # malformed packet, protocol error: as the library calls what it cannot read
-OLD_BROKER = 132  # MQTT 5: this version is not spoken here
-MQTT5, MQTT311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 SUBSCRIPTION = -1  # in the place of a QoS: bring the broker's idea of this topic in line with ours
 
 
@@ -51,71 +38,6 @@ class Outgoing(NamedTuple):
     on_acknowledged: Optional[Callable[[], None]]
     sequence: int = 0
     on_refused: Optional[Callable[[str], None]] = None
-
-
-class Will(NamedTuple):
-    topic: str
-    payload: bytes
-
-
-# What the library logs at every try, we say once and in words that help (client/broker_trouble.py).
-_UNHEARD = logging.getLogger("pamdi.client.mqtt")
-_UNHEARD.setLevel(logging.CRITICAL + 1)
-
-
-class _Session(aiomqtt.Client):
-    """The library's client, which keeps three things to itself that we want: each message when it is read, the
-    broker's word on each message of ours, and that a connection ended before it began."""
-
-    def __init__(self, hand_over: Callable[[str, bytes, bool], None], host: str, port: int, **settings: Any) -> None:
-        super().__init__(host, port, **settings)
-        self._hand_over = hand_over
-        self._on_their_way: "Dict[int, asyncio.Future[int]]" = {}  # by the library's numbers
-        self.in_flight_max, self.packet_bytes_max = IN_FLIGHT_MAX, 2**28
-        self.lost = False
-        self.unbearable: Optional[Exception] = None  # what whoever listens raised
-
-    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
-        try:
-            self._hand_over(str(message.topic), bytes(message.payload or b""), bool(message.retain))
-        except Exception as error:
-            self.unbearable = error
-            raise
-
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
-        self.in_flight_max = min(IN_FLIGHT_MAX, getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX))
-        self.packet_bytes_max = getattr(properties, "MaximumPacketSize", self.packet_bytes_max)
-        super()._on_connect(client, userdata, flags, reason_code, properties)
-
-    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:
-        self.lost = True
-        if not self._connected.done():
-            self._connected.set_exception(aiomqtt.MqttError(CLOSED))
-        super()._on_disconnect(client, userdata, flags, reason_code, properties)
-
-    def _on_publish(self, client: Any, userdata: Any, mid: int, reason_code: Any, properties: Any) -> None:
-        landed = self._on_their_way.get(mid)
-        if landed is not None and not landed.done():
-            landed.set_result(int(getattr(reason_code, "value", 0)))
-
-    async def send(self, topic: str, payload: bytes, qos: int, retain: bool) -> int:
-        """Wait for the broker's word: MQTT 5's reason, 128 and above where the message was not accepted.
-
-        No time limit: the library keeps the message, so a second copy would only add to what a slow link has to carry.
-        A broker that is dead is found by the keep-alive. Raises MqttError."""
-        if len(topic) + len(payload) + PACKET_HEADER_BYTES > self.packet_bytes_max:
-            return TOO_LARGE
-        said = self._client.publish(topic, payload, qos, retain)
-        if said.rc != 0:
-            raise aiomqtt.MqttCodeError(said.rc, "Could not publish message")
-        if said.is_published():
-            return 0
-        landed: "asyncio.Future[int]" = asyncio.get_running_loop().create_future()
-        self._on_their_way[said.mid] = landed
-        try:
-            return await landed
-        finally:
-            del self._on_their_way[said.mid]
 
 
 class Connection:
@@ -139,8 +61,9 @@ class Connection:
         self._unsent: List[Outgoing] = []  # was in flight when the connection was lost
         self._sequence = 0
         self._subscriptions: Dict[str, int] = {}
+        self._then: Dict[str, Callable[[], None]] = {}  # what waits for a subscription
         self._wake = asyncio.Event()
-        self._client: Optional[_Session] = None
+        self._client: Optional[Session] = None
         self._protocol = MQTT5
         self._short_lives = 0
         self._hopeless = asyncio.Event()
@@ -151,13 +74,16 @@ class Connection:
         self.on_contested: Callable[[], None] = lambda: None  # another client seems to use our name
         self.overflows = self.refusals = 0
 
-    def subscribe(self, topic: str, qos: int = 1) -> None:
-        """Keep this subscription, now and after every reconnect."""
+    def subscribe(self, topic: str, qos: int = 1, then: Optional[Callable[[], None]] = None) -> None:
+        """Keep this subscription, now and after every reconnect. ``then`` is called once the broker has it."""
         self._subscriptions[topic] = qos
+        if then is not None:
+            self._then[topic] = then
         self._tell_broker(topic)
 
     def unsubscribe(self, topic: str) -> None:
         """Forget this subscription. What is on its way may still come."""
+        self._then.pop(topic, None)
         if self._subscriptions.pop(topic, None) is not None:
             self._tell_broker(topic)
 
@@ -217,7 +143,7 @@ class Connection:
                     if self._short_lives < SHORT_LIVES:
                         self._log(f"broker {host}:{port} is connected")
                     await self._serve(client)
-            except (aiomqtt.MqttError, OSError, asyncio.TimeoutError) as error:
+            except (MqttError, OSError, asyncio.TimeoutError) as error:
                 if self._client is not None and self._client.unbearable is not None:
                     raise self._client.unbearable from None
                 lasted_s = loop.time() - since if since is not None else None
@@ -245,8 +171,8 @@ class Connection:
         A broker may also say in MQTT 5 what the library cannot read (mosquitto 2.0, of a message that is too large):
         the message would come again at every connection and end it."""
         spoke = self._protocol
-        code, cause = _code(error), error.__cause__
-        unreadable = isinstance(cause, (ValueError, LookupError)) or _code(cause) in UNREADABLE
+        code, cause = code_of(error), error.__cause__
+        unreadable = isinstance(cause, (ValueError, LookupError)) or code_of(cause) in UNREADABLE
         if unreadable and spoke is MQTT5:
             self._log(f"broker {self._broker.url} says what MQTT 5 does not know ({cause}): going on with 3.1.1")
             self._protocol = MQTT311
@@ -258,7 +184,7 @@ class Connection:
     def _judge(self, error: BaseException, lasted_s: Optional[float]) -> None:
         """What ended the connection after ``lasted_s``, or (None) kept it from beginning."""
         cause = error.__cause__ or error
-        said = _code(cause)
+        said = code_of(cause)
         if lasted_s is None or lasted_s >= SHORT_LIFE_S:
             self._short_lives = 0
         else:
@@ -274,6 +200,11 @@ class Connection:
             self._hopeless.set()
         self.tried.set()
 
+    def _subscribed(self, topic: str) -> None:
+        then = self._then.pop(topic, None)
+        if then is not None:
+            then()
+
     def _tell_broker(self, topic: str) -> None:
         if self.connected.is_set():
             self._queue.appendleft(Outgoing(topic, b"", SUBSCRIPTION, False, None))
@@ -286,32 +217,13 @@ class Connection:
             await asyncio.sleep(0.01)
         return not self._queue and not self._in_flight
 
-    def _open(self) -> _Session:
-        host, port, tls = self._broker.address()
-        will = self._will
-        fresh: Dict[str, Any] = {"clean_start": True} if self._protocol is MQTT5 else {"clean_session": True}
-        return _Session(
-            self._on_message,
-            host,
-            port,
-            identifier=self._client_id,
-            username=self._broker.user,
-            password=self._broker.password(),
-            keepalive=self._broker.keepalive_s,
-            will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=True),
-            protocol=self._protocol,
-            timeout=CALL_S_MAX,
-            max_inflight_messages=IN_FLIGHT_MAX,
-            logger=_UNHEARD,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-            tls_context=tls_context(self._broker) if tls else None,
-            **fresh,
-        )
+    def _open(self) -> Session:
+        return open_session(self._broker, self._client_id, self._will, self._protocol, self._on_message)
 
-    async def _serve(self, client: _Session) -> None:
+    async def _serve(self, client: Session) -> None:
         self._client = client
         if client.lost:  # between the broker's first word and here, which the library forgets
-            raise aiomqtt.MqttError(CLOSED)
+            raise MqttError(CLOSED)
         await self._say_subscriptions(client)
         self.trouble = None
         self.connected.set()
@@ -340,7 +252,7 @@ class Connection:
             else:
                 self._queue.append(message)
 
-    async def _say_subscriptions(self, client: _Session) -> None:
+    async def _say_subscriptions(self, client: Session) -> None:
         """Others subscribe and unsubscribe while we speak: until the broker knows what we know now."""
         told: Dict[str, int] = {}
         while told != self._subscriptions:
@@ -351,13 +263,14 @@ class Connection:
                 if told.get(topic) != qos:
                     await client.subscribe(topic, qos)
                     told[topic] = qos
+                    self._subscribed(topic)
 
-    async def _receive(self, client: _Session) -> None:
+    async def _receive(self, client: Session) -> None:
         """Until the connection ends; messages do not come this way."""
         async for _ in client.messages:
             pass
 
-    async def _send(self, client: _Session) -> None:
+    async def _send(self, client: Session) -> None:
         while True:
             while self._queue and len(self._in_flight) < client.in_flight_max:
                 message = self._queue.popleft()
@@ -380,9 +293,10 @@ class Connection:
         else:
             self._queued_bytes -= len(message.payload)
 
-    async def _publish(self, client: _Session, message: Outgoing) -> None:
+    async def _publish(self, client: Session, message: Outgoing) -> None:
         if message.qos == SUBSCRIPTION and message.topic in self._subscriptions:
             await client.subscribe(message.topic, self._subscriptions[message.topic])
+            self._subscribed(message.topic)
         elif message.qos == SUBSCRIPTION:
             await client.unsubscribe(message.topic)
         else:
@@ -403,12 +317,10 @@ class Connection:
             message.on_refused(line)
 
 
-def _code(error: Optional[BaseException]) -> Optional[int]:
-    """MQTT 5's number of what an error of the library says, where it has one."""
-    return getattr(getattr(error, "rc", None), "value", None)
-
-
 def _cancelled() -> bool:
     """Whether this task has been told to end. Before Python 3.11 it cannot know; client/loops.py tells it again."""
     cancelling: Callable[[], int] = getattr(asyncio.current_task(), "cancelling", lambda: 0)
     return cancelling() > 0
+
+
+__all__ = ["Connection", "Will"]

@@ -83,7 +83,12 @@ class Controller:
 
     async def run(self) -> None:
         """Control the fleet until stopped."""
-        await run_together({"claim": self._claim.keep(), "control": self._control(), "stop": self._until_stopped()})
+        try:
+            await run_together(
+                {"claim": self._claim.keep(), "control": self._control(), "stop": self._until_stopped()}
+            )  # fmt: skip
+        finally:
+            self._notifier.close()
 
     async def _control(self) -> None:
         self._notifier.status("waiting for the broker")

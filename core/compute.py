@@ -117,25 +117,23 @@ class Compute:
         self._context.here += 1
         return batch
 
-    def stranded(self) -> List[Held]:
-        """Queued works whose segment is no longer here."""
-        return [h for h in self._queue.values() if self._slots.can_still_run(h.model, h.key.boundary) is None]
-
     def in_use(self) -> FrozenSet[Segment]:
         """Segments that a queued or running work needs."""
         used = {self._slots.can_still_run(held.model, held.key.boundary) for held in self._queue.values()}
         used.add(self.segment)
         return frozenset(segment for segment in used if segment is not None)
 
-    def running_s(self) -> float:
-        """Seconds left of the segment in the air, by its calibrated time."""
+    def run_s(self) -> float:
+        """Seconds that the segment in the air takes in all, by its calibrated time; 0 while there is none."""
         if self.segment is None:
             return 0.0
         if len(self.batch) > 1:
-            seconds = self._slots.batch_seconds(self.segment, len(self.batch))
-        else:
-            seconds = self._slots.seconds(self.segment)
-        return max(0.0, seconds - (self._context.now - self.started_at))
+            return self._slots.batch_seconds(self.segment, len(self.batch))
+        return self._slots.seconds(self.segment)
+
+    def running_s(self) -> float:
+        """Seconds left of it."""
+        return max(0.0, self.run_s() - (self._context.now - self.started_at)) if self.segment is not None else 0.0
 
     def _able(self) -> Able:
         now, rank = self._context.now, self._context.policy.rank

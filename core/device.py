@@ -210,7 +210,7 @@ class Device:
     def _stop_if_drained(self) -> None:
         if self._stop_at is None or self._stopped:
             return
-        left = self.head.open_count() + self.holdings.unfinished()
+        left = self.head.unsaid_count() + self.holdings.unfinished()
         if left == 0 or self.context.now >= self._stop_at:
             self._stopped = True
             self.head.flush_finished(force=True)

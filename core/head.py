@@ -46,7 +46,7 @@ class Head:
         self._on_end = on_end
         self._works: Dict[WorkId, Admitted] = {}
         self._open: Dict[str, int] = {}
-        self._open_all = 0
+        self._open_all = self._ending = 0
         self._bytes = 0
         self._finished: List[WorkId] = []
         self.mean_latency_s = 0.0
@@ -206,6 +206,10 @@ class Head:
         """Works that have been let in and have no end yet."""
         return self._open_all
 
+    def unsaid_count(self) -> int:
+        """Works that have been let in and whose end nobody has been told yet."""
+        return self._open_all + self._ending
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _objection(self, event: Submitted) -> Optional[Tuple[Reason, str]]:
@@ -280,6 +284,7 @@ class Head:
         admitted.payload, admitted.nbytes = payload, nbytes
         self._no_longer_open(admitted)
         self._context.timers.drop(self._deadline, admitted.work)
+        self._ending += 1
         self._on_end(admitted.work)
         self._hops.ended((admitted.work,))
         source = self._context.sources.get(admitted.work.source)
@@ -291,6 +296,7 @@ class Head:
         )
 
     def _publish_end(self, admitted: Admitted) -> None:
+        self._ending -= 1
         self._say_end(admitted, acknowledge=True)
         self._context.note(f"works_{admitted.status}")
         for peer in sorted(admitted.tell):

@@ -67,10 +67,16 @@ class EngineRoom:
         self.busy_s = 0.0
         self.runs = 0
         self._batched = 0
+        self._loading_since: Optional[float] = None
 
     def counters(self) -> Dict[str, int]:
         """Of the executor and its back end."""
         return {"works_in_batches": self._batched, **self._backend.counters}
+
+    def loading_s(self, now: float) -> Optional[float]:
+        """Seconds since the back end began the load that it is at; None while it is at none."""
+        since = self._loading_since
+        return None if since is None else now - since
 
     def infer(self, instruction: Infer, leaves: Sequence[bool] = (True,)) -> None:
         """``leaves``: whether the outputs are likely to be read elsewhere next, by work."""
@@ -106,6 +112,9 @@ class EngineRoom:
     def _say(self, event: Any) -> None:
         self._loop.call_soon_threadsafe(self._on_event, event)
 
+    def _say_line(self, line: str) -> None:
+        self._loop.call_soon_threadsafe(self._log, line)
+
     def _prepare(self) -> None:
         hint, self._hint = self._hint, None
         handle = self._handles.get(hint.segment) if hint is not None else None
@@ -119,13 +128,14 @@ class EngineRoom:
         try:
             outputs = self._backend.run(self._handles[instruction.segment], instruction.payload, urgent)
             _bring([outputs], leaves)
+            size = nbytes(outputs)
         except Exception as error:  # a vendor's runtime may raise anything; the work goes elsewhere, with the reason
             self._say(InferenceFailed(instruction.key, _reason(error)))
             return
         seconds = time.monotonic() - began
         self.busy_s += seconds
         self.runs += 1
-        self._say(Inferred(instruction.key, outputs, nbytes(outputs), seconds))
+        self._say(Inferred(instruction.key, outputs, size, seconds))
 
     def _infer_together(self, instruction: InferTogether, urgent: bool, leaves: Sequence[bool]) -> None:
         began = time.monotonic()
@@ -134,13 +144,14 @@ class EngineRoom:
             handle = self._handles[instruction.segment]
             made = self._backend.run_together(handle, [part.payload for part in parts], urgent)
             _bring(made, leaves or [True] * len(made))
+            outcomes = tuple(map(_outcome, parts, made))
         except Exception as error:  # the contract says never; see _infer
-            made = [error] * len(parts)
+            outcomes = tuple(_outcome(part, error) for part in parts)
         seconds = time.monotonic() - began
         self.busy_s += seconds
         self.runs += 1
         self._batched += len(parts)
-        self._say(InferredTogether(tuple(map(_outcome, parts, made)), seconds))
+        self._say(InferredTogether(outcomes, seconds))
 
     def _load(self, instruction: Load) -> None:
         segment = instruction.segment
@@ -148,13 +159,24 @@ class EngineRoom:
             if self._pull is not None:
                 self._pull(segment, instruction.digest)
             self._check(instruction)
-            self._handles[segment] = self._backend.load(self._store / segment.model, segment)
+            batch_max = self._load_checked(segment)
         except PamdiError as error:
             self._say(EngineFailed(segment, str(error)))
         except Exception as error:  # see _infer
             self._say(EngineFailed(segment, f"{type(error).__name__}: {error}"))
         else:
-            self._say(EngineLoaded(segment, self._backend.batch_max(self._handles[segment])))
+            self._say(EngineLoaded(segment, batch_max))
+
+    def _load_checked(self, segment: Segment) -> int:
+        """Returns how many works the engine takes at once."""
+        self._loading_since = time.monotonic()
+        try:
+            handle = self._backend.load(self._store / segment.model, segment)
+            batch_max = self._backend.batch_max(handle)
+        finally:
+            self._loading_since = None
+        self._handles[segment] = handle
+        return batch_max
 
     def _check(self, instruction: Load) -> None:
         segment = instruction.segment
@@ -174,8 +196,11 @@ class EngineRoom:
 
     def _unload(self, segment: Segment) -> None:
         handle = self._handles.pop(segment, None)
-        if handle is not None:
-            self._backend.unload(handle)
+        try:
+            if handle is not None:
+                self._backend.unload(handle)
+        except Exception as error:  # see _infer; it is gone for us, whatever it still holds
+            self._say_line(f"{segment} was not unloaded cleanly: {_reason(error)}")
         self._say(EngineUnloaded(segment))
 
 

@@ -6,13 +6,12 @@ sender is there.
 """
 
 import struct
-from typing import Any, Tuple, Union
+from typing import Any, Tuple
 
 import msgspec
 
 from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
-from pamdi.daemon.probe import Probe
 
 STOPS_MAX = 16  # devices on one way
 WAITED_S_MAX = 1e9
@@ -50,14 +49,7 @@ class Envelope(ms.Message, frozen=True, tag=True):
         return self.way[-1]
 
 
-_decoder = msgspec.msgpack.Decoder(Union[ms.AnyMessage, Envelope, Probe])
 _envelopes = msgspec.msgpack.Decoder(Envelope)
-
-
-def decode(data: bytes) -> "Union[ms.AnyMessage, Envelope, Probe]":
-    """What came on a link. Raises msgspec.DecodeError or msgspec.ValidationError for what is not one of ours."""
-    message: Union[ms.AnyMessage, Envelope, Probe] = _decoder.decode(data)
-    return message
 
 
 def pack(envelope: Envelope, body: Tuple[Any, ...] = ()) -> bytes:

@@ -10,7 +10,7 @@ import re
 import socket
 from functools import lru_cache
 from pathlib import Path
-from typing import Dict, Mapping, Optional
+from typing import Dict, List, Mapping, Optional
 
 import msgspec
 
@@ -34,10 +34,6 @@ class Host(msgspec.Struct, frozen=True):
     power_mode: Optional[str]
     temperatures_c: Dict[str, float]
     power_w: Dict[str, float] = {}
-
-    @property
-    def is_jetson(self) -> bool:
-        return self.l4t is not None or "jetson" in (self.model or "").lower()
 
 
 def describe_host(root: Path = ROOT) -> Host:
@@ -94,7 +90,7 @@ def _power_mode(root: Path) -> Optional[str]:
 
 def _temperatures(root: Path) -> Dict[str, float]:
     found = {}
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+    for zone in _entries(root / "sys/class/thermal", "thermal_zone*"):
         name, value = _text(zone / "type"), _whole_number(zone / "temp")
         if name and value is not None and value / 1000 > COLD_C_MIN:
             found[name.strip()] = value / 1000
@@ -104,10 +100,10 @@ def _temperatures(root: Path) -> Dict[str, float]:
 def _power(root: Path) -> Dict[str, float]:
     """The rails of Jetson's INA3221 sensors: millivolts times milliamperes."""
     found = {}
-    for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+    for monitor in _entries(root / "sys/class/hwmon", "hwmon*"):
         if (_text(monitor / "name") or "").strip() != "ina3221":
             continue
-        for label in sorted(monitor.glob("in[1-3]_label")):
+        for label in _entries(monitor, "in[1-3]_label"):
             rail, number = (_text(label) or "").strip(), label.name[2]
             voltage_mv, current_ma = (
                 _whole_number(monitor / f"in{number}_input"),
@@ -138,6 +134,14 @@ def _packages_at(status: Path, mtime_ns: int) -> Mapping[str, str]:
         if name and version and "\nStatus: install ok installed" in entry:
             found[name.group(1)] = version.group(1)
     return found
+
+
+def _entries(parent: Path, pattern: str) -> List[Path]:
+    """What lies there, in order; none where it cannot be read."""
+    try:
+        return sorted(parent.glob(pattern))
+    except OSError:
+        return []
 
 
 def _text(path: Path) -> Optional[str]:

@@ -12,15 +12,17 @@ import queue
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
 
 from pamdi.core.events import JournalRefused, JournalWritten, Restored
 from pamdi.core.instructions import JournalFinal, JournalForget, JournalOpen
 from pamdi.core.work import WorkId
+from pamdi.daemon.descriptors import none_left
 from pamdi.daemon.journal_store import Record, Store, boot_time, open_store
 
 QUEUE_MAX = 100_000
 GROUP_MAX = 256  # records in one transaction
+LOOK_EVERY_S = 1.0  # whether the files are still there
 
 
 class Journal:
@@ -69,6 +71,10 @@ class Journal:
         except queue.Full:
             self._tell(record, "the journal cannot keep up")
 
+    def alive(self) -> bool:
+        """Whether somebody still writes what is put here."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Write what waits, then end."""
         self._queue.put((None, False))
@@ -80,14 +86,26 @@ class Journal:
     def _run(self) -> None:
         ending = False
         while not ending:
-            batch = [self._queue.get()]
-            while not self._queue.empty() and len(batch) < GROUP_MAX:
-                batch.append(self._queue.get_nowait())
+            batch = self._next_batch()
             ending = any(record is None for record, _ in batch)
             for durable in (False, True):
                 records = [record for record, disk in batch if disk is durable and record is not None]
                 if records:
                     self._commit(records, durable)
+
+    def _next_batch(self) -> List[Tuple[Record, bool]]:
+        """What waits. While nothing does, a file that was removed is noticed all the same: the next death may come
+        before the next record."""
+        while True:
+            try:
+                batch = [self._queue.get(timeout=LOOK_EVERY_S)]
+            except queue.Empty:
+                for durable in (False, True):
+                    self._begun_anew(durable)
+                continue
+            while not self._queue.empty() and len(batch) < GROUP_MAX:
+                batch.append(self._queue.get_nowait())
+            return batch
 
     def _commit(self, records: Sequence[Record], durable: bool) -> None:
         try:
@@ -100,15 +118,16 @@ class Journal:
                 for record in records:
                     self._commit([record], durable)
                 return
-            self._tell(records[0], f"the journal cannot be written ({error}): make room")
+            cure = "raise LimitNOFILE" if none_left() else "make room"
+            self._tell(records[0], f"the journal cannot be written ({error}): {cure}")
             return
         for record in records:
             self._tell(record, None)
         self._said = ""
 
     def _begun_anew(self, durable: bool) -> bool:
-        """A file that was removed under us (somebody cleared the folder) is made again: nothing would be admitted until
-        a restart, which would forget all that is open."""
+        """A file that was removed under us (somebody cleared the folder) is made again, with all that was in it: else
+        nothing would be admitted until a restart, which would forget all that is open."""
         old = self._disk if durable else self._memory
         if old is None or not old.gone():
             return False
@@ -116,7 +135,11 @@ class Journal:
             new = Store(old.path, durable)
         except (OSError, sqlite3.Error):
             return False
-        self._log(f"{old.path} was removed: a new one is begun; works open until now would not survive a kill")
+        try:
+            fate = f"with the {new.take_over(old)} works that were in it"
+        except sqlite3.Error as error:
+            fate = f"works open until now would not survive a kill ({error})"
+        self._log(f"{old.path} was removed: a new one is begun, {fate}")
         if durable:
             self._disk = new
         else:

@@ -21,6 +21,7 @@ from pamdi.core.instructions import JournalAttempt, JournalFinal, JournalForget,
 from pamdi.core.tensors import TensorSpec
 from pamdi.core.work import Visit, WorkId
 from pamdi.daemon.arrays import Payload, buffers, nbytes, payload_from, specs
+from pamdi.daemon.descriptors import Spare
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS works (
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS works (
 )
 """
 RESERVE_BYTES = 256 * 1024  # what the rollback journal of one record needs, several times over
+SPARE_DESCRIPTORS = 2  # the rollback journal, and the folder that is synced with it
 LOCKED_S_MAX = 5.0  # for a process that is about to let go of the file
 SLACK_PAGES = 4  # for what is not payload
 Record = Union[JournalOpen, JournalAttempt, JournalFinal, JournalForget, WorkId, None]
@@ -69,18 +71,28 @@ class Store:
     def __init__(self, path: Path, durable: bool, patience_s: float = LOCKED_S_MAX) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._reserve = Reserve(path.with_suffix(".reserve"))
+        self._reserve.take()
         self._db = sqlite3.connect(str(path), patience_s, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=TRUNCATE")
         self._db.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
         self._db.execute(SCHEMA)
+        self._spare = Spare(SPARE_DESCRIPTORS)
         self.path, self._file = path, _file_at(path)
 
     def gone(self) -> bool:
         """Whether somebody has removed or replaced the file; SQLite then takes no more changes."""
         return self._file is None or _file_at(self.path) != self._file
 
+    def take_over(self, old: "Store") -> int:
+        """All that is in ``old``. Its file may have been removed: it lives as long as somebody has it open. Returns
+        how many works that is."""
+        old._db.backup(self._db)
+        (count,) = self._db.execute("SELECT COUNT(*) FROM works").fetchone()
+        return int(count)
+
     def close(self) -> None:
         self._db.close()
+        self._spare.release()
 
     def write(self, records: Sequence[Record]) -> None:
         """All of ``records``, or none. Raises sqlite3.OperationalError when there is no room for them."""
@@ -107,6 +119,16 @@ class Store:
         return bool(wanted + SLACK_PAGES * page_bytes <= pages * page_bytes)
 
     def _transact(self, records: Sequence[Record]) -> None:
+        self._spare.take()
+        try:
+            self._try(records)
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error):
+                raise
+            with self._spare.lent():
+                self._try(records)
+
+    def _try(self, records: Sequence[Record]) -> None:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for record in records:

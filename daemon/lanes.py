@@ -6,7 +6,8 @@ longer ours is heard no more. The new lane opens before the old one closes: an i
 id makes harmless, and never not at all.
 """
 
-from typing import Dict, Mapping
+import functools
+from typing import Dict, Mapping, Optional
 
 from pamdi.client.mqtt import Connection
 from pamdi.core.topics import Topics
@@ -24,10 +25,18 @@ class Lanes:
         wanted = {source: self._urgent if urgent else self._normal for source, urgent in sources.items()}
         before, self._present = self._present, wanted
         for source, lane in wanted.items():
-            if before.get(source) is not lane:
+            old = before.get(source)
+            if old is not lane:
                 for leaf in LEAVES:
-                    lane.subscribe(self._topics.source(source, leaf))
-        for source, lane in before.items():
-            if wanted.get(source) is not lane:
+                    topic = self._topics.source(source, leaf)
+                    lane.subscribe(topic, then=functools.partial(self._close, source, old, topic))
+        for source in before:
+            if source not in wanted:
                 for leaf in LEAVES:
-                    lane.unsubscribe(self._topics.source(source, leaf))
+                    for lane in (self._normal, self._urgent):
+                        lane.unsubscribe(self._topics.source(source, leaf))
+
+    def _close(self, source: str, old: Optional[Connection], topic: str) -> None:
+        """The new lane is open; meanwhile the source may have come back to the old one."""
+        if old is not None and self._present.get(source) is not old:
+            old.unsubscribe(topic)

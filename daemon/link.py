@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import msgspec
 
@@ -17,11 +17,12 @@ from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
 from pamdi.core.topics import valid_id
 from pamdi.daemon.arrays import Payload, buffers, payload_from, specs
-from pamdi.daemon.envelope import Envelope, decode
+from pamdi.daemon.envelope import Envelope
 from pamdi.daemon.frames import FRAME, HEADER_BYTES_MAX, PING, PONG, FrameReader, FrameWriter
 from pamdi.daemon.pace import Delay, Pace
 from pamdi.daemon.probe import URGENCY as PROBE_URGENCY
 from pamdi.daemon.probe import Probe
+from pamdi.daemon.words import Understood, decode, understood
 
 PROTOCOL = 1
 GREETING_BYTES_MAX = 4096
@@ -89,6 +90,10 @@ class Listener:
     def probe(self, link: "Link", probe: Probe) -> None:
         raise NotImplementedError
 
+    def not_understood(self, link: "Link", kinds: Tuple[str, ...]) -> None:
+        """The peer cannot read something that we said; it knows ``kinds``."""
+        raise NotImplementedError
+
 
 class Link(asyncio.BufferedProtocol):
     """The protocol of one connection. ``peer`` is known after the greeting; ``expected`` is whom we dialled;
@@ -119,7 +124,7 @@ class Link(asyncio.BufferedProtocol):
         self._timer: Optional[asyncio.TimerHandle] = None
         self._heard_at = self._answered_at = self._pinged_at = clock()
         self._ping_number = 0
-        self._ping_due = self._ending = False
+        self._ping_due = self._ending = self._told_words = False
         self._pong_due: Optional[int] = None
         self._busy_s = 0.0
         self._busy_since: Optional[float] = None
@@ -284,11 +289,12 @@ class Link(asyncio.BufferedProtocol):
     def _understand(self, header: bytes, body: memoryview, transit_s: float) -> None:
         try:
             message = decode(header)
-            described = [] if isinstance(message, (Envelope, Probe)) else ms.specs_of(message)
-            whole = isinstance(message, (Envelope, Probe)) or not (described or len(body))
+            bare = isinstance(message, (Envelope, Probe, Understood))
+            described = [] if bare else ms.specs_of(message)  # type: ignore[arg-type]
+            whole = bare or not (described or len(body))
             payload = None if whole else payload_from(described, body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadInput):
-            self.unknown_messages += 1  # a newer peer may say more than we understand; that does not end the link
+            self._unknown()
             return
         self.messages_in += 1
         if isinstance(message, Probe):
@@ -297,9 +303,18 @@ class Link(asyncio.BufferedProtocol):
         elif isinstance(message, Envelope):
             envelope = message
             self._later(lambda t: self._owner.envelope(self, envelope, body, t), transit_s)
+        elif isinstance(message, Understood):
+            self._owner.not_understood(self, message.kinds)
         else:
             said = message
             self._later(lambda t: self._owner.message(self, said, payload, len(body), t), transit_s)
+
+    def _unknown(self) -> None:
+        """A newer peer may say more than we understand; that does not end the link."""
+        self.unknown_messages += 1
+        if not self._told_words and not self._ending:
+            self._told_words = True
+            self._queue(memoryview(understood()), [], CONTROL_URGENCY)
 
     def _later(self, hand_over: Callable[[float], None], transit_s: float) -> None:
         delay = self._delay

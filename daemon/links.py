@@ -22,12 +22,14 @@ from pamdi.core import messages as ms
 from pamdi.core.allocation import Neighbour
 from pamdi.core.errors import BadInput, ConfigError
 from pamdi.core.events import LinkDown, LinkUp, Received
+from pamdi.daemon.accepting import Acceptor
 from pamdi.daemon.arrays import Payload
 from pamdi.daemon.envelope import Envelope
 from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, Listener
 from pamdi.daemon.probe import Probe
 from pamdi.daemon.relay import Relay
 from pamdi.daemon.tunnel import HELLO_EVERY_S, Carry, Tunnels, Way
+from pamdi.daemon.words import not_understood
 
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 DIAL_S_MAX = 3.0
@@ -46,7 +48,7 @@ class Links(Listener):
     ) -> None:  # fmt: skip
         self._me = Greeting(device, instance)
         self._on_event, self._clock, self._options = on_event, clock, options
-        self._server: Optional[asyncio.AbstractServer] = None
+        self._acceptor = Acceptor(self._accept, lambda line: self.log(line))
         self._links: Dict[str, Link] = {}
         self._accepted: Set[Link] = set()
         self._dials: Dict[Neighbour, "asyncio.Task[None]"] = {}
@@ -68,16 +70,14 @@ class Links(Listener):
 
     async def listen(self, host: str, port: int) -> None:
         """Raises ConfigError when the address cannot be listened on."""
-        loop = asyncio.get_running_loop()
         try:
             _check_port(port, 0)
-            self._server = await loop.create_server(self._accept, host, port)
+            self.port = await self._acceptor.listen(host, port)
         except (OSError, ValueError) as error:
             in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
             cure = "choose another [listen] port" if in_use else "check [listen] host and port"
             why = getattr(error, "strerror", None) or error
             raise ConfigError(f"cannot listen on {host}:{port}: {why}: {cure}") from error
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def set_neighbours(self, neighbours: Tuple[Neighbour, ...]) -> None:
         """Keep dialling exactly these, where dialling is our part, and tunnels to those that cannot be dialled."""
@@ -107,11 +107,17 @@ class Links(Listener):
     def counters(self) -> Dict[str, Dict[str, float]]:
         return {peer: link.counters() for peer, link in self._links.items()}
 
+    def totals(self) -> Dict[str, int]:
+        """Of all links together, and of what goes over others."""
+        return {
+            "connections_refused": self.refusals, "relayed": self.relay.relayed, "relays_dropped": self.relay.dropped,
+            "tunnels_stale": self.tunnels.stale, "tunnels_unknown": self.tunnels.unknown,
+        }  # fmt: skip
+
     async def close(self, flush_s: float) -> None:
         """What is queued may still leave, all links together at most ``flush_s``."""
         self._closing = True
-        if self._server is not None:
-            self._server.close()
+        await self._acceptor.close()
         greeted = set(self._links.values())
         strangers = self._accepted - greeted
         for link in strangers:
@@ -177,6 +183,10 @@ class Links(Listener):
     def probe(self, link: Link, probe: Probe) -> None:
         if link.peer is not None and self._links.get(link.peer.device) is link:
             self.on_probe(link.peer.device, probe, self._clock())
+
+    def not_understood(self, link: Link, kinds: Tuple[str, ...]) -> None:
+        if link.peer is not None:
+            self._complain(link.peer.device, not_understood(link.peer.device, kinds))
 
     def send_probe(self, peer: str, probe: Probe, body: memoryview) -> bool:
         link = self._links.get(peer)

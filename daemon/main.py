@@ -16,6 +16,7 @@ from pamdi.client.loops import run_together
 from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
 from pamdi.daemon.config import DaemonConfig, read_config
+from pamdi.daemon.descriptors import raise_limit
 from pamdi.daemon.service import Service
 
 
@@ -27,6 +28,7 @@ def log_line(line: str) -> None:
 def run(config_file: Path) -> int:
     """Serve until SIGTERM or SIGINT. Raises PamdiError: one line, nothing has begun."""
     config = read_config(config_file)
+    raise_limit()
     uvloop.install()
     asyncio.run(_serve(config, log_line))
     return 0

@@ -4,6 +4,7 @@ READY when able to work, STATUS with a sentence for ``systemctl status``, WATCHD
 draining. The name of the socket is a path, or one in the abstract name space, written with an @.
 """
 
+import contextlib
 import os
 import socket
 from typing import Mapping, Optional
@@ -18,6 +19,8 @@ class Notifier:
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        # For life: a process that is out of descriptors must still be able to say that it lives.
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None
         self.watchdog_s = _watchdog_s(environment)
         self._status = ""
 
@@ -36,14 +39,17 @@ class Notifier:
     def stopping(self) -> None:
         self._send("STOPPING=1")
 
+    def close(self) -> None:
+        """Nothing is said after this."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, message: str) -> None:
-        if not self._address:
-            return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            try:
-                sock.sendto(message.encode(), socket.MSG_DONTWAIT, self._address)
-            except OSError:
-                return  # a manager that does not listen must neither stop the service nor make it wait
+        """A manager that does not listen must neither stop the service nor make it wait."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.sendto(message.encode(), socket.MSG_DONTWAIT, self._address)
 
 
 def _watchdog_s(environment: Mapping[str, str]) -> Optional[float]:

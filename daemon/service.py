@@ -24,6 +24,7 @@ from pamdi.core.device import Device
 from pamdi.core.errors import BadInput, EngineError
 from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
+from pamdi.daemon import descriptors
 from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.engine_room import EngineRoom, after_pieces
@@ -36,6 +37,7 @@ from pamdi.daemon.link import LinkOptions
 from pamdi.daemon.links import Links
 from pamdi.daemon.notify import Notifier
 from pamdi.daemon.probe import Probes
+from pamdi.daemon.progress import InHand, feed_watchdog
 from pamdi.daemon.puller import puller
 from pamdi.daemon.recorder import open_recorder
 from pamdi.daemon.stats import Stats
@@ -131,7 +133,8 @@ class Service:
                     "ready": self._say_ready(),
                     "stats": self._publish_stats(),
                     "probes": self._probes.run(time.monotonic),
-                    "watchdog": self._feed_watchdog(),
+                    "watchdog": feed_watchdog(self._notifier, self._in_hand, self._log),
+                    "descriptors": descriptors.watch(self._log, self.counters),
                     "stop": self._until_stopped(),
                 }
             )
@@ -159,23 +162,21 @@ class Service:
             self._notifier.status(self._stats.sentence(self._device))
             await asyncio.sleep(5.0)
 
-    async def _feed_watchdog(self) -> None:
-        """The loop lives if this runs, and the executor lives if its segment ends in time: both must."""
-        every_s = (self._notifier.watchdog_s or 30.0) / 3
-        while True:
-            await asyncio.sleep(every_s)
-            compute = self._device.hops.compute
-            stuck_s = time.monotonic() - compute.started_at if compute.running is not None else 0.0
-            if stuck_s < max(10.0, 20 * compute.running_s()):
-                self._notifier.watchdog()
-            else:
-                self._log(f"a segment has been running for {stuck_s:.0f} s: no watchdog until it ends")
+    def _in_hand(self) -> InHand:
+        compute, now = self._device.hops.compute, time.monotonic()
+        running_s = None if compute.running is None else now - compute.started_at
+        return InHand(running_s, compute.run_s(), self._engines.loading_s(now), self._journal.alive())
 
     async def _publish_stats(self) -> None:
         while True:
             await asyncio.sleep(self.config.stats_every_s)
             document = self._stats.document(self._device, self.counters, self._engines, self._links, describe_host())
             document["probes"] = self._probes.document()
+            document["network"] = {
+                **self._links.totals(), "envelopes_unreadable": self._plane.unreadable,
+                "messages_dropped": self._mqtt.overflows + self._urgent.overflows,
+                "messages_not_accepted": self._mqtt.refusals + self._urgent.refusals,
+            }  # fmt: skip
             self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0, True)
 
     async def _close(self) -> None:
@@ -183,6 +184,7 @@ class Service:
             self._wake.cancel()
         await self._links.close(FLUSH_S)
         self._engines.close()
+        self._notifier.close()
         if self._recorder is not None:
             self._recorder.close()
         await self._loop.run_in_executor(None, self._journal.stop)

@@ -17,6 +17,8 @@ from pamdi.core.errors import BadInput
 from pamdi.core.events import LinkDown, LinkUp, Received
 from pamdi.daemon.arrays import Payload, buffers, payload_from, specs
 from pamdi.daemon.envelope import Envelope
+from pamdi.daemon.probe import Probe
+from pamdi.daemon.words import Understood, decode, not_understood, understood
 
 HELLO_EVERY_S = 0.5
 SILENT_S_MAX = 2.5
@@ -36,12 +38,12 @@ class Way(NamedTuple):
 class _End:
     """Our end of one tunnel. ``theirs``: the session and instance of the other end, 0 while unknown."""
 
-    __slots__ = ("heard_at", "instance", "said_at", "session", "theirs", "up", "way")
+    __slots__ = ("heard_at", "instance", "said_at", "session", "theirs", "told_words", "up", "way")
 
     def __init__(self, way: Way, session: int) -> None:
         self.way, self.session = way, session
         self.theirs = self.instance = 0
-        self.up = False
+        self.up = self.told_words = False
         self.heard_at = self.said_at = float("-inf")
 
 
@@ -60,7 +62,7 @@ class Tunnels:
         self._device, self._instance = device, instance
         self._on_event, self._clock, self._sessions, self._log = on_event, clock, sessions, log
         self._ends: Dict[str, _End] = {}
-        self.stale = 0
+        self.stale = self.unknown = 0
 
     def set_targets(self, ways: Dict[str, Way]) -> None:
         """Keep tunnels to exactly these."""
@@ -148,12 +150,25 @@ class Tunnels:
 
     def _deliver(self, envelope: Envelope, body: memoryview, transit_s: float) -> None:
         try:
-            message = ms.decode(envelope.header)
+            message = decode(envelope.header)
+            if isinstance(message, Understood):
+                self._log(not_understood(envelope.sender, message.kinds))
+                return
+            if isinstance(message, (Envelope, Probe)):
+                raise BadInput("an envelope within an envelope, or a probe")
             described = ms.specs_of(message)
             payload = payload_from(described, body) if described or len(body) else None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadInput):
-            return  # a newer device may say more than we understand
+            self._unknown(self._ends[envelope.sender])
+            return
         self._on_event(Received(envelope.sender, message, payload, len(body), transit_s + envelope.waited_s))
+
+    def _unknown(self, end: _End) -> None:
+        """A newer device may say more than we understand."""
+        self.unknown += 1
+        if not end.told_words:
+            end.told_words = True
+            self._say(end, understood(), (), CONTROL_URGENCY)
 
     def _hello(self, target: str) -> None:
         self._say(self._ends[target], b"", (), CONTROL_URGENCY)

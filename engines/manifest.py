@@ -10,12 +10,11 @@ to them as external data. What only one segment uses is in its file.
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
 
 import msgspec
 
 from pamdi.core.errors import EngineError
-from pamdi.core.segment import Segment
 from pamdi.core.tensors import DTYPE_BYTES
 from pamdi.engines.seal import check_seal, check_trust, sealed
 
@@ -213,10 +212,6 @@ def checked_file(folder: Path, name: str, sha256: str) -> Path:
             f"{path}: altered or cut short: sha256 is {found[:12]}, the manifest says {sha256[:12]}: export it again"
         )
     return path
-
-
-def segments_of(manifest: Manifest) -> List[Segment]:
-    return [Segment(manifest.model, info.first, info.stop) for info in manifest.segments]
 
 
 def _nonsense(manifest: Manifest) -> str:

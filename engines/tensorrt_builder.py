@@ -5,7 +5,6 @@ lets TensorRT choose FP16. The batch is the one free axis: an optimisation profi
 value. The timing cache is one file per device type and version, read before and replaced whole after a build.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
@@ -209,9 +208,3 @@ def _write_cache(cache: Any, path: Optional[Path]) -> None:
     temporary = path.with_name(f".{path.name}.writing")
     temporary.write_bytes(bytes(cache.serialize()))
     temporary.replace(path)
-
-
-def layer_report(bindings: Bindings, engine: Any) -> Any:
-    """What the engine says of its layers, as JSON. The engine must be loaded, which needs a GPU."""
-    inspector = engine.create_engine_inspector()
-    return json.loads(inspector.get_engine_information(bindings.trt.LayerInformationFormat.JSON))

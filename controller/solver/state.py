@@ -72,10 +72,6 @@ class State:
     def load(self, server: int) -> float:
         return load_of(self.flows_at(server))
 
-    def overload(self) -> float:
-        """Seconds of work per second beyond what the servers can do."""
-        return math.fsum(max(0.0, self.load(server) - 1.0) for server in self.flows)
-
     def full(self) -> bool:
         return any(self.load(server) >= 1.0 for server in self.flows)
 

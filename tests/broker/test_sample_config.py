@@ -13,6 +13,7 @@ import aiomqtt
 import pytest
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.broker_tls import tls_context
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection
 from tests.brokers import RunningBroker, free_port, have_mosquitto, mosquitto_path, running
@@ -111,7 +112,7 @@ async def test_whoever_is_not_known_is_refused(
 
 async def test_a_client_that_trusts_another_authority_does_not_talk_to_this_broker(broker: RunningBroker) -> None:
     client = aiomqtt.Client(
-        "localhost", broker.port, username="d0", password="d0-secret", tls_context=ssl.create_default_context()
+        "localhost", broker.port, username="d0", password="d0-secret", tls_context=tls_context(BrokerConfig())
     )  # fmt: skip
     with pytest.raises(aiomqtt.MqttError, match="CERTIFICATE_VERIFY_FAILED"):
         async with client:

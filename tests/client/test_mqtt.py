@@ -14,7 +14,7 @@ from typing import Any, AsyncIterator, Callable, List, Tuple
 import aiomqtt
 import pytest
 
-from pamdi.client import mqtt
+from pamdi.client import mqtt, session
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection, Will
@@ -201,7 +201,7 @@ class HalfDeadBroker:
 
 async def test_a_slow_acknowledgement_does_not_send_the_message_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow uplink an acknowledgement takes long; each repeat would make it longer."""
-    monkeypatch.setattr(mqtt, "CALL_S_MAX", 0.2)
+    monkeypatch.setattr(session, "CALL_S_MAX", 0.2)
     broker = HalfDeadBroker()
     server = await asyncio.start_server(broker.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -258,6 +258,21 @@ async def test_subscriptions_that_change_while_they_are_said_are_kept() -> None:
     client: Any = SlowToSubscribe(change)
     await connection._say_subscriptions(client)
     assert sorted(client.known) == ["b", "c"]
+
+
+async def test_it_is_told_when_the_broker_has_a_subscription_whether_it_was_there_or_not(broker: RunningBroker) -> None:
+    ear, told = Ear(), []  # type: Ear, List[str]
+    connection = Connection(BrokerConfig(broker.url), "c", ear)
+    connection.subscribe("early", then=lambda: told.append("early"))
+    assert told == []
+    async with kept(connection):
+        await until(lambda: told == ["early"])
+        await until(connection.connected.is_set)
+        connection.subscribe("late", then=lambda: told.append("late"))
+        await until(lambda: told == ["early", "late"])
+        connection.publish("late", b"heard")
+        await until(lambda: ear.payloads == [b"heard"])
+    assert told == ["early", "late"]
 
 
 async def test_what_waits_for_a_broker_is_bounded_in_bytes(

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
@@ -13,6 +15,7 @@ import pytest
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
 from pamdi.client.mqtt import Connection
+from pamdi.client.session import MQTT311
 from pamdi.core.errors import Unreachable
 from tests.brokers import free_port, have_amqtt, have_mosquitto, running, start_amqtt, start_mosquitto
 from tests.client.test_mqtt import WAIT_S, Ear, kept, until
@@ -111,25 +114,65 @@ async def test_a_work_that_the_broker_does_not_accept_ends_at_once(ports: Dict[s
             await client.submit("gate", {"x": np.zeros(1)}, timeout_s=10_000.0)
 
 
-async def test_a_work_too_large_for_the_broker_says_so(tmp_path: Path) -> None:
-    with running(start_mosquitto(tmp_path, config="max_packet_size 1000")) as broker:
-        async with Client(BrokerConfig(broker.url)) as client:
-            with pytest.raises(Unreachable, match="too large: raise max_packet_size"):
-                await client.submit("gate", {"x": np.zeros(1000)}, timeout_s=10_000.0)
-
-
-async def test_a_message_that_the_broker_drops_for_its_size_does_not_end_every_connection(tmp_path: Path) -> None:
-    """mosquitto 2.0 says so with a reason that MQTT 5 does not have there, which the library does not survive."""
+@pytest.mark.parametrize("limit", ["max_packet_size", "message_size_limit"])
+async def test_a_work_too_large_for_the_broker_says_so_and_smaller_ones_go_on(tmp_path: Path, limit: str) -> None:
+    """mosquitto 2.0 says the latter with a reason that MQTT 5 does not have there, which the library cannot read."""
     ear, lines = Ear(), []  # type: Ear, List[str]
-    with running(start_mosquitto(tmp_path, config="message_size_limit 1000")) as broker:
+    with running(start_mosquitto(tmp_path, config=f"{limit} 1000")) as broker:
+        async with Client(BrokerConfig(broker.url)) as client:
+            with pytest.raises(Unreachable, match="submit is too large: raise .*" + limit):
+                await client.submit("gate", {"x": np.zeros(1000)}, timeout_s=WAIT_S)
         connection = Connection(BrokerConfig(broker.url), "c", ear, log=lines.append)
         connection.subscribe("a")
         async with kept(connection):
-            for payload in (bytes(2000), b"small"):
+            for payload in (bytes(2000), b"small", bytes(2000), b"last"):
                 connection.publish("a", payload)
-            await until(lambda: ear.payloads[-1:] == [b"small"])
-            assert await connection.drain(WAIT_S)
-    assert [line for line in lines if "3.1.1" in line] == lines[1:2]
+            await until(lambda: ear.payloads == [b"small", b"last"])
+            assert await connection.drain(WAIT_S) and connection.refusals == 2
+    assert len(lines) == 2 and "a message to a is too large" in lines[1]  # one life, and each topic once
+
+
+async def test_a_work_that_an_older_broker_may_have_dropped_for_its_size_says_so_in_the_end(tmp_path: Path) -> None:
+    with running(start_mosquitto(tmp_path, config="message_size_limit 1000")) as broker:
+        async with Client(BrokerConfig(broker.url)) as client:
+            client._mqtt._protocol = MQTT311
+            with pytest.raises(Unreachable, match=r"does the broker let 107\d\d bytes pass \(message_size_limit\)"):
+                await client.submit("gate", {"x": np.zeros(1000)}, timeout_s=1.0)
+
+
+async def test_what_the_library_cannot_read_is_asked_for_in_the_older_version(tmp_path: Path) -> None:
+    """Else what it was said of would come again at every connection, and end it."""
+    protocols: List[int] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connect = await reader.read(100)
+        protocols.append(connect[8])
+        writer.write(b"\x20\x03\x00\x00\x00" if connect[8] == 5 else b"\x20\x02\x00\x00")  # CONNACK: success
+        while connect[8] == 5 and (await reader.read(1000))[:1] != b"\x32":
+            pass
+        writer.write(b"\x40\x04\x00\x01\xee\x00")  # PUBACK, for a reason that there is not
+        await reader.read(1000)
+        writer.close()
+
+    server = await asyncio.start_server(broker, "127.0.0.1", 0)
+    lines: List[str] = []
+    config = BrokerConfig(f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    connection = Connection(config, "c", Ear(), log=lines.append)
+    connection.publish("a", b"x")
+    async with kept(connection):
+        await until(lambda: protocols[-1:] == [4])
+    server.close()
+    assert any("says what MQTT 5 does not know" in line and "3.1.1" in line for line in lines)
+
+
+async def test_a_handshake_that_fails_leaves_no_socket_behind(ports: Dict[str, Any]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for url in ("mqtts://localhost:{plain}", "mqtts://localhost:{tls}"):
+            async with kept(Connection(BrokerConfig(url.format(**ports)), "c", Ear())) as connection:
+                await asyncio.wait_for(connection.tried.wait(), WAIT_S)
+        gc.collect()
+    assert [str(warning.message) for warning in caught if "SSLSocket" in str(warning.message)] == []
 
 
 @pytest.mark.skipif(not have_amqtt(), reason="amqtt is not installed here")

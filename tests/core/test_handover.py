@@ -82,6 +82,43 @@ def test_the_request_for_the_next_segment_goes_out_while_the_present_one_compute
     assert told(stage.infer()) == ["d1 Tensor"]
 
 
+def test_what_was_asked_early_is_given_back_when_the_work_ends_while_it_computes() -> None:
+    stage = Lone(units=(0,))
+    stage.offers("d1", 1)
+    stage.submit("a")
+    stage.receive("d1", ms.Ctc(key("a", 1), 1.0))
+    assert sent(stage.feed(ev.CancelAsked(key("a").work))) == [("d1", ms.Withdrawn(key("a", 1)))]
+
+
+def test_half_of_a_promise_is_relied_on_whatever_its_way_took() -> None:
+    """It runs on the granter's clock, from when it was given."""
+    for waited_s, then in ((0.45, ["d1 Tensor"]), (0.55, ["d1 Withdrawn"])):
+        stage = Lone(units=(0,))
+        stage.offers("d1", 1)
+        stage.submit("a")
+        stage.receive("d1", ms.Ctc(key("a", 1), 1.0))
+        said = stage.later(waited_s)
+        stage.now -= UNIT_S
+        assert told(said + stage.infer())[:1] == then
+
+
+def test_a_tensor_that_is_larger_than_was_asked_for_is_refused_whatever_was_promised() -> None:
+    stage = Lone(limits=Limits(tensor_bytes_max=NBYTES))
+    stage.receive("d1", rtc(key("a")))
+    said = stage.feed(ev.Received("d1", tensor(key("a")), "tensor", NBYTES + 1, 0.0))
+    assert [(peer, m.why) for peer, m in sent(said, ms.Refusal)] == [("d1", "too_large")]  # type: ignore[union-attr]
+
+
+def test_who_handed_us_the_work_of_an_answer_that_we_could_not_keep_may_hand_it_to_us_again() -> None:
+    stage = Lone(units=(3,), head="d9", limits=Limits(backup_bytes_max=NBYTES))
+    for id in ("a", "b"):  # their head is out of reach, and there is room for one answer
+        stage.receive("d1", tensor(key(id, 3), head="d9"))
+        stage.infer()
+    assert stage.counters["backups_dropped"] == 1
+    assert told(stage.receive("d1", tensor(key("b", 3), head="d9"))) == ["d1 Taken"] and stage.running is None
+    assert told(stage.receive("d1", tensor(key("a", 3), head="d9"))) == ["d1 Taken"] and stage.running == key("a", 3)
+
+
 def test_a_grant_a_refusal_and_a_promise_taken_back_carry_the_backlog() -> None:
     stage = Lone(limits=ONE)
     [(_, grant)] = sent(stage.receive("d1", rtc(key("a"))))

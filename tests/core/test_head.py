@@ -72,6 +72,12 @@ def test_full_means_refusing_with_the_reason_and_when_to_come_back(limits: Limit
     assert (refused.retry_after_s is not None) == (reason == "overloaded")
 
 
+def test_room_for_the_answer_is_counted_in_when_a_work_is_admitted() -> None:
+    """Else a work could be let in whose end finds no room."""
+    for bytes_max, said in ((NBYTES + 39, "refused overloaded"), (NBYTES + 40, "admitted")):
+        assert results(Lone(limits=Limits(journal_bytes_max=bytes_max)).submit("a")) == [said]
+
+
 def test_a_draining_device_refuses_submissions_with_stopping_but_still_knows_old_ids() -> None:
     stage = Lone()
     stage.submit("a")
@@ -242,6 +248,13 @@ def test_an_end_that_was_not_heard_is_published_again_after_a_restart_and_one_th
     assert life(delivered=False) == ["answered"] and life(delivered=True) == []
 
 
+def test_an_end_is_remembered_for_as_long_as_before_whatever_restarts_come_between() -> None:
+    record = ev.FinalRecord(WorkId("gate", "a"), "d", "answered", "", "", 1.0, (), "out", 40, True, 290.0)
+    stage = Lone(restored=ev.Restored(final=(record,)))
+    assert [i for i in stage.later(9.9) if isinstance(i, ins.JournalForget)] == []
+    assert [i for i in stage.later(0.2) if isinstance(i, ins.JournalForget)] == [ins.JournalForget(WorkId("gate", "a"))]
+
+
 def test_the_result_of_a_restored_work_goes_out_with_its_sources_urgency() -> None:
     stage = Lone(restored=restored())
     stage.receive("d1", ms.Answer(tensor(key("a", 4, source="gate")).work))
@@ -307,6 +320,29 @@ def test_when_a_device_has_died_open_works_are_asked_for_soon() -> None:
     stage.feed(ev.LinkDown("d1"))
     stage.feed(ev.PeerState("d1", "offline"))
     assert told(stage.later(1.1), ms.Where) == ["d2 Where"]
+
+
+def test_a_new_life_of_a_device_that_was_never_missed_means_that_the_old_one_died() -> None:
+    stage = far()
+    lost(stage, "a")
+    stage.feed(ev.LinkUp("d1", 2))
+    assert sorted(told(stage.later(1.1), ms.Where)) == ["d1 Where", "d2 Where"]
+    same = far()
+    lost(same, "a")
+    same.feed(ev.LinkUp("d1", 1))
+    assert told(same.later(1.1), ms.Where) == []
+
+
+def test_a_device_that_stops_tells_what_has_ended_before_it_goes() -> None:
+    """Else copies of it would be kept elsewhere until they are too old."""
+    stage = Lone()
+    stage.submit("a")
+    for _ in range(4):
+        stage.infer()
+    stage.feed(ev.StopAsked(5.0))
+    said = stage.feed(ev.JournalWritten(key("a").work, True)) + stage.later(0.0) + stage.feed(ev.Woken())
+    order = [type(getattr(i, "message", i)) for i in stage.said]
+    assert order.count(ms.Finished) == 2 and order.index(ms.Finished) < order.index(ins.Stopped), said
 
 
 def test_replays_are_a_tenth_of_admissions_at_most() -> None:

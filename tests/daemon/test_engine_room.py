@@ -1,8 +1,10 @@
 """What the executor is told: the class of a work reaches the back end, whose hardware may know two."""
 
 import asyncio
+import functools
+import threading
 from pathlib import Path
-from typing import Any, Callable, List, Mapping, Sequence
+from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from pamdi.core.events import EngineFailed, EngineLoaded, EngineUnloaded, Inferr
 from pamdi.core.instructions import Infer, InferTogether, Load, Part, Unload
 from pamdi.core.segment import Segment
 from pamdi.core.work import Key
-from pamdi.daemon.engine_room import EngineRoom
+from pamdi.daemon import engine_room
+from pamdi.daemon.engine_room import MARGIN_BYTES, EngineRoom
 from pamdi.engines.backend import Arrays, Backend, Outcome
+from pamdi.engines.manifest import read_manifest
 from pamdi.engines.stub_backend import StubBackend
 from tests.daemon.running import MODEL, STORE
 
@@ -148,3 +152,89 @@ async def test_the_loader_and_the_runner_each_bring_the_gpus_context() -> None:
     assert await asyncio.wait_for(events.get(), 60.0) == EngineUnloaded(FIRST)
     room.close()
     assert backend.memory.taken.all() == own
+
+
+class Falling(StubBackend):
+    """Raises where the contract says that nothing does: once, of what a load takes; always, when it unloads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fell = False
+
+    def batch_max(self, handle: Any) -> int:
+        if not self.fell:
+            self.fell = True
+            raise RuntimeError("no profile")
+        return 1
+
+    def unload(self, handle: Any) -> None:
+        raise RuntimeError("the context is gone")
+
+
+async def test_a_back_end_that_raises_where_nothing_should_leaves_no_slot_waiting() -> None:
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    said: List[str] = []
+    room = EngineRoom(Falling(), Path(STORE), events.put_nowait, said.append)
+    heard = []
+    load = functools.partial(room.load, Load(FIRST, "", 0))
+    for ask in (load, load, functools.partial(room.unload, Unload(FIRST))):
+        ask()
+        heard.append(await asyncio.wait_for(events.get(), 60.0))
+    assert heard == [EngineFailed(FIRST, "RuntimeError: no profile"), EngineLoaded(FIRST, 1), EngineUnloaded(FIRST)]
+    assert said == [f"{FIRST} was not unloaded cleanly: RuntimeError: the context is gone"]
+    room.close()
+
+
+class Slow(StubBackend):
+    """A load that lasts until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def load(self, folder: Path, segment: Segment) -> Any:
+        self.began.set()
+        assert self.go.wait(60.0)
+        return super().load(folder, segment)
+
+
+async def test_how_long_a_load_has_lasted_is_known_while_it_lasts() -> None:
+    backend = Slow()
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(backend, Path(STORE), events.put_nowait, lambda line: None)
+    assert room.loading_s(1e9) is None
+    room.load(Load(FIRST, "", 0))
+    await asyncio.get_running_loop().run_in_executor(None, backend.began.wait, 60.0)
+    assert 0 < (room.loading_s(1e9) or 0.0) <= 1e9
+    backend.go.set()
+    assert await asyncio.wait_for(events.get(), 60.0) == EngineLoaded(FIRST, 1)
+    assert room.loading_s(1e9) is None
+    room.close()
+
+
+@pytest.mark.parametrize("free_bytes, fits", [(MARGIN_BYTES + 999, False), (MARGIN_BYTES + 1000, True), (None, True)])
+async def test_before_an_engine_is_loaded_the_free_memory_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, free_bytes: Optional[int], fits: bool
+) -> None:
+    """On a Jetson, where the GPU takes from the same, a load too many ends processes. None: it cannot be known."""
+    monkeypatch.setattr(engine_room, "memory_available_bytes", lambda: free_bytes)
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(StubBackend(), Path(STORE), events.put_nowait, lambda line: None)
+    room.load(Load(FIRST, "", 1000))
+    said = await asyncio.wait_for(events.get(), 60.0)
+    why = f"{FIRST} needs 1000 bytes, {free_bytes} are free: lower memory_bytes in daemon.toml or free memory"
+    assert said == (EngineLoaded(FIRST, 1) if fits else EngineFailed(FIRST, why))
+    room.close()
+
+
+async def test_another_engine_than_the_wanted_one_is_not_loaded() -> None:
+    """All devices must agree on what crosses a boundary."""
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(StubBackend(), Path(STORE), events.put_nowait, lambda line: None)
+    right = next(s.sha256 for s in read_manifest(STORE / MODEL).segments if s.first == 0)
+    for digest in ("f" * 64, right):
+        room.load(Load(FIRST, digest, 0))
+    said = [await asyncio.wait_for(events.get(), 60.0) for _ in range(2)]
+    room.close()
+    why = f"{STORE / MODEL}: holds {FIRST} as {right[:12]}, wanted is ffffffffffff: copy the controller's export of "
+    assert said == [EngineFailed(FIRST, f"{why}{MODEL} to this device"), EngineLoaded(FIRST, 1)]

@@ -97,11 +97,6 @@ def test_a_package_installed_later_is_seen(tmp_path: Path) -> None:
     assert describe_host(root).jetpack == "6.2.1"
 
 
-def test_only_a_jetson_is_one(tmp_path: Path) -> None:
-    assert not describe_host(tmp_path).is_jetson
-    assert describe_host(_machine(tmp_path, {"etc/nv_tegra_release": ORIN["etc/nv_tegra_release"]})).is_jetson
-
-
 def test_this_machine_has_memory() -> None:
     host = describe_host()
     assert host.memory_bytes is not None

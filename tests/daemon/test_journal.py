@@ -23,6 +23,7 @@ from pamdi.daemon import journal as journal_module
 from pamdi.daemon import journal_store
 from pamdi.daemon.journal import Journal
 from pamdi.daemon.journal_store import open_store
+from tests.daemon.test_descriptors import none_left
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = (Visit(0, 2, "a", 0.1, 0.2, 0.0), Visit(2, 3, "b", 0.0, 0.1, 0.05))
@@ -278,18 +279,58 @@ def test_a_record_that_cannot_be_stored_is_refused_and_the_next_one_is_written(t
 @pytest.mark.parametrize("durable", [False, True])
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_journal_that_is_removed_while_it_is_written_is_begun_anew(tmp_path: Path, what: str, durable: bool) -> None:
-    """Works from before still get their end on record, and new ones are let in."""
+    """With all that was in it: a kill after that forgets nothing. New works are let in."""
     life = Life(tmp_path)
-    assert verdict(life, opened("before", durable))
-    folder = tmp_path / ("state" if durable else "run")
+    for record in (opened("open", durable), opened("ends", durable), opened("ended", durable), ended("ended", durable)):
+        assert verdict(life, record)
+    life.put(JournalAttempt(work("open"), 2), work("ended"))
+    assert verdict(life, opened("last", durable))
+    remove(tmp_path / ("state" if durable else "run"), what)
+    assert verdict(life, ended("ends", durable)) and verdict(life, opened("after", durable))
+    assert [line.partition(": ")[2] for line in life.lines] == ["a new one is begun, with the 4 works that were in it"]
+    back = restored(tmp_path)  # as after a kill
+    life.end()
+    assert {(r.work.id, r.attempt) for r in back.open} == {("open", 2), ("last", 0), ("after", 0)}
+    assert {(r.work.id, r.delivered) for r in back.final} == {("ended", True), ("ends", False)}
+    assert all(np.array_equal(r.payload["x"], np.arange(4, dtype="float32")) for r in back.open)
+
+
+def test_a_journal_that_is_removed_while_nothing_is_written_is_begun_anew_too(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    assert verdict(life, opened("w1")) and verdict(life, opened("w2", True))
+    for folder in ("run", "state"):
+        remove(tmp_path / folder, "file")
+    deadline = time.monotonic() + 60
+    while len(life.lines) < 2:
+        assert time.monotonic() < deadline, life.lines
+        time.sleep(0.005)
+    back = restored(tmp_path)
+    life.end()
+    assert {record.work.id for record in back.open} == {"w1", "w2"}
+
+
+def remove(folder: Path, what: str) -> None:
     if what == "file":
         (folder / "journal.sqlite").unlink()
     else:
         shutil.rmtree(folder)
-    assert verdict(life, ended("before", durable)) and verdict(life, opened("after", durable))
-    assert [line.partition(": ")[2] for line in life.lines] == [
-        "a new one is begun; works open until now would not survive a kill"
-    ]
-    back = restored(tmp_path)  # as after a kill
+
+
+def test_what_is_durable_is_synced_with_every_transaction_and_what_is_on_tmpfs_is_not(tmp_path: Path) -> None:
+    life = Life(tmp_path)
+    assert verdict(life, opened("w1", True)) and life.journal._disk is not None
+    modes = [store._db.execute("PRAGMA synchronous").fetchone() for store in (life.journal._disk, life.journal._memory)]
     life.end()
-    assert [r.work.id for r in back.open] == ["after"] and [r.work.id for r in back.final] == ["before"]
+    assert modes == [(2,), (0,)]  # FULL and OFF
+
+
+def test_a_process_without_file_descriptors_still_writes_its_journal(tmp_path: Path) -> None:
+    """SQLite opens a file in every transaction."""
+    life = Life(tmp_path)
+    assert verdict(life, opened("w1")) and verdict(life, opened("w2", True))
+    with none_left():
+        wrote = [verdict(life, record) for record in (ended("w1"), ended("w2", True), opened("w3"), opened("w4", True))]
+    assert wrote == [True] * 4
+    life.end()
+    back = restored(tmp_path)
+    assert {r.work.id for r in back.open} == {"w3", "w4"} and {r.work.id for r in back.final} == {"w1", "w2"}

@@ -7,6 +7,7 @@ import random
 import struct
 from typing import Any, Callable, List, Optional
 
+import msgspec
 import numpy as np
 import pytest
 import uvloop
@@ -18,6 +19,7 @@ from pamdi.core.events import LinkDown, LinkUp
 from pamdi.core.tensors import TensorSpec
 from pamdi.core.work import Work
 from pamdi.daemon import links as links_module
+from pamdi.daemon import words
 from pamdi.daemon.frames import FIRST, FRAME, LAST, OPENING, PING
 from pamdi.daemon.link import LinkOptions
 from tests.daemon.test_links import KEY, End, close, pair, tensor
@@ -201,6 +203,21 @@ async def test_a_message_that_cannot_be_understood_is_counted_and_the_link_stays
     z = await Stranger.at(a, hello() + message(header, body) + message(ms.encode(ms.Taken(KEY))))
     await a.until(lambda events: len(events) == 2)
     assert a.events[1].message == ms.Taken(KEY) and a.links.counters()["z"]["unknown"] == 1
+    heard = await z.reader.readuntil(b"Withdrawn")  # the last by name of what we know
+    assert b"Understood" in heard and all(kind.encode() in heard for kind in words.KINDS)
+    z.writer.close()
+    await close(a)
+
+
+async def test_what_is_not_understood_is_answered_once_per_link_and_told_to_a_person_once() -> None:
+    """Once, so that two who do not understand each other's answers do not go on for ever."""
+    a = await listening()
+    z = await Stranger.at(a, hello() + 3 * message(msgspec.msgpack.encode({"type": "FromTheFuture"})))
+    older = words.Understood(tuple(kind for kind in sorted(words.KINDS) if kind not in ("Probe", "Where")))
+    z.writer.write(message(msgspec.msgpack.encode(older)) * 2 + message(ms.encode(ms.Taken(KEY))))
+    await a.until(lambda events: len(events) == 2)
+    assert a.links.counters()["z"]["unknown"] == 3 and a.links.counters()["z"]["messages_out"] == 1
+    assert a.lines == ["link to z is up", "z does not understand Probe, Where: it is of an older version, update it"]
     z.writer.close()
     await close(a)
 

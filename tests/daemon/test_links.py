@@ -15,7 +15,7 @@ from pamdi.core.allocation import Neighbour
 from pamdi.core.errors import ConfigError
 from pamdi.core.events import LinkDown, LinkUp, Received
 from pamdi.core.work import Key, Work
-from pamdi.daemon.link import LinkOptions
+from pamdi.daemon.link import TCP_NOTSENT_LOWAT, LinkOptions
 from pamdi.daemon.links import Links
 
 KEY = Key("gate", "w", 0, 0, 1)
@@ -54,6 +54,18 @@ async def pair(options: Optional[LinkOptions] = None) -> Tuple[End, End]:
     await a.until(lambda events: bool(events))
     await b.until(lambda events: bool(events))
     return a, b
+
+
+async def test_neither_the_kernel_nor_the_transport_is_a_queue_that_knows_no_urgency() -> None:
+    """At both ends: the kernel holds 16 KiB unsent and sends at once, the transport asks for no more than a frame."""
+    a, b = await pair()
+    for end, peer in ((a, "b"), (b, "a")):
+        transport = end.links._links[peer]._transport
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT) == 16 * 1024
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert transport.get_write_buffer_limits() == (0, 0)
+    await close(a, b)
 
 
 async def close(*ends: End) -> None:

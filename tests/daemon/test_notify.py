@@ -30,6 +30,7 @@ def test_a_life_is_told_in_order_one_datagram_each(systemd: Listener) -> None:
     notifier.watchdog()
     notifier.stopping()
     heard = [listener.recv(4096) for _ in range(4)]
+    notifier.close()
     assert heard == [b"STATUS=waiting for the broker", b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
 
 
@@ -39,6 +40,7 @@ def test_a_status_is_told_when_it_changes_and_stays_one_line(systemd: Listener) 
     for sentence in ("idle", "idle", "3 works\nREADY=0"):
         notifier.status(sentence)
     notifier.ready()
+    notifier.close()
     assert [listener.recv(4096) for _ in range(3)] == [b"STATUS=idle", b"STATUS=3 works READY=0", b"READY=1"]
 
 
@@ -47,12 +49,15 @@ def test_a_manager_that_does_not_read_makes_nobody_wait(systemd: Listener) -> No
     notifier = Notifier({"NOTIFY_SOCKET": name})
     for _ in range(5000):  # far more than a socket's queue holds
         notifier.watchdog()
+    notifier.close()
     assert listener.recv(4096) == b"WATCHDOG=1"
 
 
 def test_without_systemd_or_with_one_that_is_gone_nothing_happens(tmp_path: Path) -> None:
     for environment in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}, {"NOTIFY_SOCKET": "@pamdi-nobody"}):
         notifier = Notifier(environment)
+        notifier.ready()
+        notifier.close()
         notifier.ready()
         assert notifier.watchdog_s is None
 

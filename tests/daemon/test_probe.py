@@ -7,7 +7,6 @@ from typing import Callable, Dict, List, Tuple
 import msgspec
 import pytest
 
-from pamdi.daemon.envelope import decode
 from pamdi.daemon.probe import (
     ECHO_S_MAX,
     LARGE_BYTES_MAX,
@@ -19,6 +18,7 @@ from pamdi.daemon.probe import (
     check_probe_config,
     idle_rate,
 )
+from pamdi.daemon.words import decode
 
 
 class Wire:

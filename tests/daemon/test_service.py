@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Iterator, List
@@ -19,8 +18,10 @@ import pytest
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.client import Client
-from pamdi.client.payloads import write_submission
-from pamdi.core.allocation import AllocationState
+from pamdi.client.payloads import ResultJson, write_submission
+from pamdi.core.allocation import AllocationState, DeviceAllocation
+from pamdi.core.topics import Topics
+from pamdi.daemon.kept_allocation import KeptAllocation
 from pamdi.daemon.service import Service
 from pamdi.engines.digits import load
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
@@ -203,27 +204,6 @@ async def test_results_that_the_access_list_forbids_are_told_and_are_said_again_
             daemon.close()
 
 
-async def test_a_watchdog_is_not_fed_while_a_segment_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor when the loop does, which feeds it."""
-    fed: List[int] = []
-    lines: List[str] = []
-    compute = SimpleNamespace(running=None, started_at=time.monotonic() - 1000.0, running_s=lambda: 0.1)
-    service: Any = SimpleNamespace(
-        _notifier=SimpleNamespace(watchdog_s=0.003, watchdog=lambda: fed.append(1)), _log=lines.append,
-        _device=SimpleNamespace(hops=SimpleNamespace(compute=compute)),
-    )  # fmt: skip
-    feeding = asyncio.ensure_future(Service._feed_watchdog(service))
-    while not fed:
-        await asyncio.sleep(0.001)
-    compute.running = "a work"
-    fed.clear()
-    while not lines:
-        await asyncio.sleep(0.001)
-    feeding.cancel()
-    await asyncio.gather(feeding, return_exceptions=True)
-    assert fed == [] and "no watchdog until it ends" in lines[0]
-
-
 async def test_a_killed_daemon_goes_on_with_what_it_had_admitted(broker: RunningBroker, daemon: Daemon) -> None:
     async with listening(broker.url) as ear, Client(BrokerConfig(broker.url)) as client:
         await ready(ear)
@@ -233,6 +213,51 @@ async def test_a_killed_daemon_goes_on_with_what_it_had_admitted(broker: Running
         daemon.start()
         answers = await asyncio.gather(*works)
         assert [answer.status for answer in answers] == ["answered"] * 60 and client.duplicated == 0
+
+
+async def test_a_restarted_daemon_holds_what_it_held_though_broker_and_controller_have_forgotten_it(
+    broker: RunningBroker, daemon: Daemon
+) -> None:
+    topic = "pamdi/v1/device/d0/allocation/state"
+    async with listening(broker.url) as ear, Client(BrokerConfig(broker.url)) as client:
+        await ready(ear)
+        daemon.kill()
+        broker.restart()
+        ear.heard.clear()
+        daemon.start()
+        await ear.until("pamdi/v1/device/d0/state", b"online")
+        for _ in range(1200):
+            if any(name == topic and payload.count(b'"ready"') == 4 for name, payload in ear.heard):
+                break
+            await asyncio.sleep(0.05)
+        assert (await client.submit("gate", {"image": images()}, timeout_s=30.0)).status == "answered"
+
+
+def test_the_allocation_that_is_kept_is_the_one_that_came_and_one_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    lines: List[str] = []
+    kept = KeptAllocation(tmp_path, lines.append)
+    assert kept.read() is None
+    kept.keep(msgspec.json.encode(DeviceAllocation(7)))
+    assert kept.read() == DeviceAllocation(7) and lines == []
+    (tmp_path / "allocation.json").write_bytes(b"{")
+    assert kept.read() is None
+    KeptAllocation(tmp_path / "gone", lines.append).keep(b"{}")
+    assert len(lines) == 1 and lines[0].endswith("the allocation will not survive a restart")
+
+
+async def test_results_above_the_lowest_class_have_a_connection_of_their_own() -> None:
+    said: List[str] = []
+
+    def lane(name: str) -> Any:
+        return SimpleNamespace(publish=lambda *of: said.append(f"{name} {of[0]}"))
+
+    service: Any = SimpleNamespace(
+        _mqtt=lane("normal"), _urgent=lane("urgent"), _topics=Topics("p"), _result_not_accepted=None,
+        _is_urgent=lambda urgency: urgency > 1.0,
+    )  # fmt: skip
+    for source, urgency in (("gate", 10.0), ("yard", 1.0)):
+        Service._publish_result(service, source, ResultJson("w1", "answered"), urgency, None)
+    assert said == ["urgent p/source/gate/result", "normal p/source/yard/result"]
 
 
 async def test_without_a_broker_it_waits_says_so_and_then_serves(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import random
 from typing import Any, Dict, List, Tuple
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -280,3 +281,19 @@ def test_a_carrier_that_was_away_begins_its_own_tunnels_anew_and_no_others() -> 
         "a": [LinkUp("b", 1), LinkDown("b"), LinkUp("b", 1)],
         "b": [LinkUp("a", 1), LinkDown("a"), LinkUp("a", 1)],
     }
+
+
+def test_what_is_not_understood_is_counted_and_answered_once_a_session() -> None:
+    world = up()
+    end = world.ends["a"]._ends["b"]
+    lines: List[str] = []
+    world.ends["a"]._log = lines.append
+    for _ in range(3):
+        strange = msgspec.msgpack.encode({"type": "FromTheFuture"})
+        envelope = Envelope(("b",), ("a",), 1, end.session, end.theirs, 1.0, 0.0, strange)
+        world.ends["b"].received(envelope, memoryview(b""), 0.0)
+    assert world.ends["b"].unknown == 3
+    assert [msgspec.msgpack.decode(envelope.header)["type"] for _, envelope, _ in world.between] == ["Understood"]
+    world.settle()
+    assert lines == ["b could not read a message of this device: update the older of the two"]
+    assert world.events == {"a": [LinkUp("b", 1)], "b": [LinkUp("a", 1)]}
