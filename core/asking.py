@@ -6,8 +6,9 @@ of three ends: a CTC (the tensor goes), a refusal or silence (that worker is not
 next best is, this device included), or the work finds room here first and the request is withdrawn.
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
+import msgspec
 from msgspec.structs import replace
 
 from pamdi.core.ahead import Ahead
@@ -23,7 +24,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.work import Key
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """An RTC of ours: ``granted`` once its CTC has come; void after ``until``."""
 
     peer: str

@@ -19,7 +19,9 @@ all segments that run here.
 """
 
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+import msgspec
 
 from pamdi.core.context import Context
 from pamdi.core.work import Key, Visit, Work, WorkId
@@ -28,7 +30,7 @@ KEPT = frozenset({"backup", "answering"})
 COUNTED = KEPT | {"sent"}  # places whose bytes are counted
 
 
-class Upstream(NamedTuple):
+class Upstream(msgspec.Struct, frozen=True, gc=False):
     """Who handed us a work, and under which key."""
 
     peer: str

@@ -15,7 +15,9 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, Optional, Tuple
+
+import msgspec
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -26,7 +28,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.work import Key, WorkId
 
 
-class Reservation(NamedTuple):
+class Reservation(msgspec.Struct, frozen=True, gc=False):
     """Room promised to ``peer`` until ``until`` for one work, or asked for until then; ``born`` and ``since`` (when
     it was promised or asked) on our clock."""
 

@@ -7,13 +7,15 @@ own.
 """
 
 from bisect import bisect_left, insort
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
+
+import msgspec
 
 from pamdi.core.holdings import Held
 from pamdi.core.work import Key
 
 
-class Group(NamedTuple):
+class Group(msgspec.Struct, frozen=True, gc=False):
     model: str
     boundary: int
     urgency: float
