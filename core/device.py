@@ -67,7 +67,10 @@ class Device:
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""
-        return self.context.timers.next_at()
+        at, look_at = self.context.timers.next_at(), self.beacons.wake_at
+        if at is not None and at <= look_at:
+            return at
+        return look_at if look_at < INFINITE else None
 
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""

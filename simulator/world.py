@@ -224,7 +224,7 @@ class World:
         else:  # what goes to all neighbours is measured once
             nbytes = self._sized_bytes = control_bytes(i.message)
             self._sized = i.message
-        self._leave(Parcel(machine, peer, i, nbytes, self.heap.now))
+        self._leave(Parcel(machine, peer, peer.pair.life, i, nbytes, self.heap.now))
 
     def _leave(self, parcel: Parcel) -> None:
         """Onto the next line of the way."""
@@ -233,7 +233,8 @@ class World:
             left_at = line.server.say(line, parcel.nbytes)
             self.heap.put(left_at + line.delay_s, self._arrive, parcel)
         else:
-            line.server.put(Transfer(line, parcel.nbytes, parcel.send.urgency, self._left, Parcel.alive, parcel))
+            left = float(parcel.nbytes)
+            line.server.put(Transfer(line, left, parcel.send.urgency, self._left, Parcel.alive, parcel))
 
     def _left(self, transfer: Transfer) -> None:
         self.heap.put(self.heap.now + transfer.line.delay_s, self._arrive, transfer.parcel)
