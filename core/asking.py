@@ -23,6 +23,9 @@ from pamdi.core.room import Room
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key
 
+INFINITE = float("inf")
+ROUNDING_S = 1e-9
+
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
     """An RTC of ours: ``granted`` once its CTC has come; void after ``until``."""
@@ -63,7 +66,7 @@ class Asking:
         policy = self._context.policy
         candidates = [] if not_here else self._here(work, model)
         if self._may_ask(work.urgency):
-            candidates += self._elsewhere(work, model, nbytes)
+            candidates += self._elsewhere(work, model, nbytes, self._worth_s(candidates))
         if not candidates and not_here:
             candidates = self._here(work, model)
         if not candidates:
@@ -164,10 +167,17 @@ class Asking:
     def _room_here(self, work: Waiting, model: str) -> bool:
         return work.continuing or self._room.has_room(work.urgency, model, work.boundary)
 
-    def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> List[Candidate]:
+    def _worth_s(self, here: List[Candidate]) -> float:
+        """A neighbour that would take longer than this, idle as it may be, is not worth a look: this device is
+        quicker. (By more than rounding: equals are for the policy to choose from.)"""
+        if not here or self._context.policy.looks_ahead:
+            return INFINITE
+        return here[0].compute_s + here[0].backlog_s + ROUNDING_S
+
+    def _elsewhere(self, work: Waiting, model: str, nbytes: int, within_s: float) -> List[Candidate]:
         policy, urgency = self._context.policy, work.urgency
         leaving_s = self._leaving_s(urgency) if policy.weighs_links else 0.0
-        found = self._peers.candidates(model, work.boundary, urgency, nbytes, leaving_s)
+        found = self._peers.candidates((model, work.boundary), urgency, nbytes, leaving_s, within_s)
         if policy.binds:
             found = [c for c in found if self._allows(work, c.device)]
         price = policy.transfer_price

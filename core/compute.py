@@ -17,7 +17,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.tally import Tally
 from pamdi.core.work import Key
 
-Able = Sequence[Tuple[Tuple[float, ...], Key, Held, Segment]]  # rank first: queued works that could start
+Able = Sequence[Tuple[Held, Segment]]
 
 
 def waiting(held: Held, urgency: float) -> Waiting:
@@ -88,14 +88,8 @@ class Compute:
         """Start the first work of the queue that can start. Returns it, or None."""
         if self.running is not None or not self._queue:
             return None
-        now, rank = self._context.now, self._context.policy.rank
-        able: List[Tuple[Tuple[float, ...], Key, Held, Segment]] = []
-        for held in self._queue.values():
-            segment = self._slots.can_still_run(held.model, held.key.boundary)
-            if segment is not None:
-                able.append((rank(waiting(held, held.klass), now), held.key, held, segment))
-        able.sort()  # keys differ, so it never comes to comparing works
-        for _, _, held, segment in able:
+        able = self._able()
+        for held, segment in able:
             if not self._outputs_full(held, segment):
                 self._start((held, *self._mates(able, held, segment)), segment)
                 return held
@@ -126,6 +120,18 @@ class Compute:
             seconds = self._slots.seconds(self.segment)
         return max(0.0, seconds - (self._context.now - self.started_at))
 
+    def _able(self) -> Able:
+        """Queued works that could start, in their order."""
+        able: List[Tuple[Held, Segment]] = []
+        for held in self._queue.values():
+            segment = self._slots.can_still_run(held.model, held.key.boundary)
+            if segment is not None:
+                able.append((held, segment))
+        if len(able) > 1:
+            now, rank = self._context.now, self._context.policy.rank
+            able.sort(key=lambda entry: (rank(waiting(entry[0], entry[0].klass), now), entry[0].key))
+        return able
+
     def _mates(self, able: Able, first: Held, segment: Segment) -> List[Held]:
         """Works that go with ``first`` in one batch: of its segment and class, single inputs, in their order. None
         while a more urgent work waits here."""
@@ -136,7 +142,7 @@ class Compute:
             return []
         mates = [
             held
-            for _, _, held, other in able
+            for held, other in able
             if other == segment and held.klass == first.klass and held is not first and self._is_single(held)
         ]
         waiting = min(1 + len(mates), self._outputs_left(first, segment))

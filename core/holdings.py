@@ -40,12 +40,12 @@ class Upstream(msgspec.Struct, frozen=True, gc=False):
 class Held:
     """One work here. Instants are in the caller's clock (``since``: in this place; ``arrived``: ready for its
     next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device. ``klass``: the class
-    in which it was queued here."""
+    in which it was queued here. ``timed``: whether a moment is set at which somebody must look at it."""
 
     __slots__ = (
         "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
-        "nbytes", "path", "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
-        "work",
+        "nbytes", "path", "payload", "peer", "place", "resent", "since", "timed", "transfer_s", "upstream",
+        "urgency", "work",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
@@ -71,6 +71,7 @@ class Held:
         self.failed_here = False
         self.klass = work.urgency
         self.error = ""
+        self.timed = False
 
     def header(self, now: float) -> Work:
         """The header under which this work leaves at ``now``."""
