@@ -73,7 +73,7 @@ class Asking:
             return None
         if policy.looks_ahead:
             candidates = self._ahead.look(candidates, model, work.boundary, work.head)
-        best = policy.pick(work, candidates, self._context.now)
+        best = policy.pick(work, candidates, self._context.now) if len(candidates) > 1 else candidates[0]
         waits = policy.patient and best.device == self._context.device and not self._room_here(work, model)
         return None if waits else best
 

@@ -50,6 +50,7 @@ class Device:
         self.replay.head = self.head
         self.beacons = Beacons(self.context, self.slots, self.peers, self.hops.room)
         self._layout = 0
+        self._settled = -1
         self._stop_at: Optional[float] = None
         self._stopped = False
         self._on_event = self._event_handlers()
@@ -74,19 +75,21 @@ class Device:
 
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
-        placing, slots = self.placing, self.slots
+        context, placing, slots = self.context, self.placing, self.slots
         compute = placing.compute
         if self._layout != slots.layout:
             self._layout = slots.layout
             placing.layout_changed()
         placing.place_all()
         started = compute.start_next() if compute.running is None else None
-        placing.room.grant_parked()
-        if started is not None and compute.segment is not None:
-            for held in compute.batch:
-                placing.ask_early(held, compute.segment)
-        if slots.draining():
-            slots.unload_idle(placing.compute.in_use())
+        if self._settled != context.here:
+            placing.room.grant_parked()
+            self._settled = context.here
+            if started is not None and compute.segment is not None:
+                for held in compute.batch:
+                    placing.ask_early(held, compute.segment)
+            if slots.draining():
+                slots.unload_idle(compute.in_use())
         self.beacons.tell_if_changed()
         if self._stop_at is not None:
             self._stop_if_drained()

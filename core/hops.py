@@ -124,7 +124,7 @@ class Hops:
                 self._ran(held, segment, started_at, outcome.payload, outcome.nbytes, event.compute_s)
 
     def _is_in_the_air(self, keys: Tuple[Key, ...]) -> bool:
-        if tuple(held.key for held in self.compute.batch) == keys:
+        if tuple([held.key for held in self.compute.batch]) == keys:
             return True
         self._context.note("results_unexpected", f"{', '.join(map(str, keys))} was not running here")
         return False

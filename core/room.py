@@ -55,7 +55,6 @@ class Room:
         self._reservations: Dict[Key, Reservation] = {}
         self._parked: Dict[Key, Reservation] = {}
         self._tally = compute.tally
-        self._granted = -1
         self._by_class: Dict[float, float] = {}
         self._classes: Optional[Tuple[ClassBacklog, ...]] = None
         self._counted = -1
@@ -127,8 +126,6 @@ class Room:
 
     def grant_parked(self) -> None:
         """Room may have become free: the most urgent waits no longer, then the oldest."""
-        if not self._parked or self._granted == self._context.here:
-            return
         for entry in sorted(self._parked.values(), key=Reservation.rank):
             why = self._objection(entry.rtc)
             if why:
@@ -137,7 +134,6 @@ class Room:
             elif self.has_room(entry.rtc.urgency, entry.rtc.model, entry.rtc.key.boundary):
                 self._release(entry.rtc.key)
                 self._grant(entry.peer, entry.rtc)
-        self._granted = self._context.here
 
     def promised(self) -> Iterable[Reservation]:
         """What may arrive at any moment."""
