@@ -23,8 +23,7 @@ from pamdi.core.room import Room
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key
 
-INFINITE = float("inf")
-ROUNDING_S = 1e-9
+ROUNDING_S = 1e-9  # of ages up to months
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +65,7 @@ class Asking:
         policy = self._context.policy
         candidates = [] if not_here else self._here(work, model)
         if self._may_ask(work.urgency):
-            candidates += self._elsewhere(work, model, nbytes, self._worth_s(candidates))
+            candidates += self._elsewhere(work, model, nbytes)
         if not candidates and not_here:
             candidates = self._here(work, model)
         if not candidates:
@@ -76,6 +75,17 @@ class Asking:
         best = policy.pick(work, candidates, self._context.now) if len(candidates) > 1 else candidates[0]
         waits = policy.patient and best.device == self._context.device and not self._room_here(work, model)
         return None if waits else best
+
+    def stays(self, model: str, boundary: int, klass: float, nbytes: int) -> bool:
+        """Whether ``best`` is sure to pick this device for a work that goes on here, since no neighbour would be as
+        quick, idle as it may be. Most works are where this is so, and it is a small part of the whole question. (By
+        more than rounding: equals are for the policy to choose from.)"""
+        policy = self._context.policy
+        segment = self._slots.ready_at(model, boundary)
+        if segment is None or policy.looks_ahead or policy.binds:
+            return False
+        here_s = self._slots.seconds(segment) + self._room.ahead_s(klass, continuing=True)
+        return here_s + ROUNDING_S < self._peers.quickest_s((model, boundary), nbytes)
 
     def nobody(self, model: str, boundary: int, urgency: float, continuing: bool) -> bool:
         """Whether ``best`` is sure to find nobody: a cheap look before a work is compared with others."""
@@ -167,17 +177,10 @@ class Asking:
     def _room_here(self, work: Waiting, model: str) -> bool:
         return work.continuing or self._room.has_room(work.urgency, model, work.boundary)
 
-    def _worth_s(self, here: List[Candidate]) -> float:
-        """A neighbour that would take longer than this, idle as it may be, is not worth a look: this device is
-        quicker. (By more than rounding: equals are for the policy to choose from.)"""
-        if not here or self._context.policy.looks_ahead:
-            return INFINITE
-        return here[0].compute_s + here[0].backlog_s + ROUNDING_S
-
-    def _elsewhere(self, work: Waiting, model: str, nbytes: int, within_s: float) -> List[Candidate]:
+    def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> List[Candidate]:
         policy, urgency = self._context.policy, work.urgency
         leaving_s = self._leaving_s(urgency) if policy.weighs_links else 0.0
-        found = self._peers.candidates((model, work.boundary), urgency, nbytes, leaving_s, within_s)
+        found = self._peers.candidates((model, work.boundary), urgency, nbytes, leaving_s)
         if policy.binds:
             found = [c for c in found if self._allows(work, c.device)]
         price = policy.transfer_price

@@ -157,7 +157,7 @@ class Hops:
         if model is not None and held.key.boundary >= model.units:
             self.answer(held)
         elif ask is None:
-            self._placing.seek(held)
+            self._placing.go_on(held)
         elif ask.granted:
             self._send(held, ask.peer)
         else:

@@ -157,23 +157,19 @@ class Peers:
         self.get(id).promised.pop(name, None)
         self._context.there += 1
 
-    def candidates(
-        self, place: Place, urgency: float, nbytes: int, leaving_s: float, within_s: float = INFINITE
-    ) -> List[Candidate]:
+    def quickest_s(self, place: Place, nbytes: int) -> float:
+        """D and W * c of the neighbour that would be the first to have run the segment at ``place``, were all of them
+        idle; infinite if none holds it."""
+        return self._runners_of(place, nbytes).quickest_s
+
+    def candidates(self, place: Place, urgency: float, nbytes: int, leaving_s: float) -> List[Candidate]:
         """Who may be asked for the segment that starts at ``place``, by name: D of the link as it is calibrated and
-        ``leaving_s`` on top, W * c as the peer says it, and Q as far as we know now. ``within_s``: whoever would take
-        longer for D and W * c alone may be left out.
+        ``leaving_s`` on top, W * c as the peer says it, and Q as far as we know now.
 
         What was reported of Q shrinks as time goes by, since the peer works on it; what we promised it since is added.
         """
-        runners = self._runners.get(place)
-        if runners is None or runners.nbytes != nbytes:
-            runners = self._runners[place] = self._find_runners(place, nbytes)
-        found: List[Candidate] = []
-        if leaving_s + runners.quickest_s > within_s:
-            return found
-        now = self._context.now
-        for runner in runners.all:
+        now, found = self._context.now, []
+        for runner in self._runners_of(place, nbytes).all:
             peer = runner.peer
             if peer.avoid and self._is_avoided(peer, urgency):
                 continue
@@ -212,6 +208,12 @@ class Peers:
         peer.avoid.append((until, urgency))
         self._context.timers.set(until, self._ask_again, id)
         self._context.there += 1
+
+    def _runners_of(self, place: Place, nbytes: int) -> Runners:
+        runners = self._runners.get(place)
+        if runners is None or runners.nbytes != nbytes:
+            runners = self._runners[place] = self._find_runners(place, nbytes)
+        return runners
 
     def _find_runners(self, place: Place, nbytes: int) -> Runners:
         found = []

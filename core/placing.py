@@ -53,6 +53,14 @@ class Placing:
         if held.key.boundary > 0:
             self._leaving[held.key] = held
 
+    def go_on(self, held: Held) -> None:
+        """``held`` has run a segment here. Where it is plain who runs the next, it needs no round of placing."""
+        klass = self.klass(held)
+        if self._is_first(klass) and self.asking.stays(held.model, held.key.boundary, klass, held.nbytes):
+            self.compute.enqueue(held)
+        else:
+            self.seek(held)
+
     def enqueue(self, held: Held) -> None:
         """This device runs it."""
         self._leaving.pop(held.key, None)
@@ -142,15 +150,25 @@ class Placing:
         model = self._context.models.get(held.model)
         if model is None or segment.stop >= model.units:
             return
+        entering = model.bytes[segment.first] or 1
+        nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
+        if self.asking.stays(held.model, segment.stop, held.klass, nbytes):
+            return
         key = held.key.at(segment.stop)
         if key in self._holdings:
             return
-        view = Waiting(key.source, key.id, held.head, key.boundary, self.klass(held), held.born, continuing=True)
-        entering = model.bytes[segment.first] or 1
-        nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
+        view = Waiting(key.source, key.id, held.head, key.boundary, held.klass, held.born, continuing=True)
         best = self.asking.best(view, held.model, nbytes)
         if best is not None and best.device != self._context.device:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
+
+    def _is_first(self, klass: float) -> bool:
+        """Whether a work of this class that goes on here comes before all that seek, or will in this event."""
+        if self.asking.overdue:
+            return False
+        if not self._seeking.where:
+            return True
+        return not self._context.policy.youngest_first and self._seeking.highest() <= klass
 
     def _watch_those_left(self) -> None:
         """Of the works that began to seek in this event: whoever still does may not seek for ever."""

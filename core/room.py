@@ -126,6 +126,8 @@ class Room:
 
     def grant_parked(self) -> None:
         """Room may have become free: the most urgent waits no longer, then the oldest."""
+        if not self._parked:
+            return
         for entry in sorted(self._parked.values(), key=Reservation.rank):
             why = self._objection(entry.rtc)
             if why:
@@ -155,11 +157,19 @@ class Room:
     def ahead_s(self, klass: float, continuing: bool) -> float:
         """Seconds that a work of ``klass`` would wait here. One that goes on where it is comes before others of its
         class: only more urgent ones delay it."""
+        if continuing and not self._anything_above(klass):
+            return 0.0
         total = 0.0 if continuing else self._compute.running_s()
         for other, seconds in self._seconds().items():
             if other > klass or (other == klass and not continuing):
                 total += seconds
         return total
+
+    def _anything_above(self, klass: float) -> bool:
+        for held in self._compute.batch:
+            if held.klass > klass:
+                return True
+        return self._tally.anything_above(klass)
 
     def _seconds(self) -> Dict[float, float]:
         """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the

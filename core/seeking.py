@@ -53,6 +53,10 @@ class Seeking:
         """How many works there are of each group."""
         return [(group, len(members)) for group, members in self._groups.items()]
 
+    def highest(self) -> float:
+        """The highest class of those that seek: there is one."""
+        return max(group.urgency for group in self._groups)
+
     def front(self, group: Group, youngest_first: bool) -> Optional[Key]:
         """The work of ``group`` that goes first, or None when nobody is left."""
         members = self._groups.get(group)

@@ -76,7 +76,7 @@ class Policy:
         """Which worker next: the smallest of the paper's ratios. Ties go to the first: callers list their own device
         first, then by name. (A loop, and not ``min`` with a key: this is the core's innermost line.)
 
-        Callers leave out neighbours of which they know that this cannot be they: see ``Asking.best``."""
+        It is not asked where the answer is plain: see ``Asking.stays``."""
         age_s, urgency = now - work.born, work.urgency
         best, least = candidates[0], float("inf")
         for c in candidates:
