@@ -59,6 +59,10 @@ class Asking:
     def get(self, key: Key) -> Optional[Ask]:
         return self._asks.get(key)
 
+    def anybody(self) -> bool:
+        """Whether any request is in the air or granted."""
+        return bool(self._asks)
+
     def best(self, work: Waiting, model: str, nbytes: int, not_here: bool = False) -> Optional[Candidate]:
         """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked, or
         if it is best to wait until there is room here. ``not_here``: this device is the last resort."""

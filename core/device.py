@@ -124,7 +124,7 @@ class Device:
     def _received(self, event: ev.Received) -> None:
         message = event.message
         if type(message) is ms.Beacon:
-            wrong = complaint_of_beacon(message, self.peers.said_ready(event.peer))
+            wrong = complaint_of_beacon(message, self.peers.last_beacon(event.peer))
         else:
             wrong = complaint(message, self.context.limits.promise_s_max)
             if not wrong and event.payload is None and isinstance(message, ms.Tensor):

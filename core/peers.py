@@ -93,10 +93,10 @@ class Peers:
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
 
-    def said_ready(self, id: str) -> Tuple[ReadySegment, ...]:
-        """What the last beacon of ``id`` said is ready there."""
+    def last_beacon(self, id: str) -> Optional[Beacon]:
+        """What ``id`` said last, since its link came up."""
         peer = self._peers.get(id)
-        return peer.beacon.ready if peer is not None and peer.beacon is not None else ()
+        return None if peer is None else peer.beacon
 
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""

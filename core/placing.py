@@ -133,15 +133,16 @@ class Placing:
         if self.asking.overdue:
             for key in self.asking.expired():
                 self.back_to_seeking(key)
-        if not self._sought_now and not self._seeking.where and self.compute.running is not None:
-            return  # as after most events: nobody seeks, and the executor is busy
+        busy = self.compute.running is not None
+        if not self._sought_now and not self._seeking.where and (busy or not self.asking.anybody()):
+            return  # as after most events: nobody seeks, and the executor is busy or there is nothing to take
         if context.here + context.there + self._sought == self._looked:  # counts only grow, so their sum will do
             return
         if self._seeking.where:
             self._place_fronts()
         if self._sought_now:
             self._watch_those_left()
-        if self.compute.running is None:
+        if not busy:
             self._take_when_idle()
         self._looked = context.here + context.there + self._sought
 

@@ -214,16 +214,16 @@ class World:
         }
 
     def _send(self, machine: Machine, i: ins.Send) -> None:
-        peer = machine.peers.get(i.peer)
+        peer, payload, message = machine.peers.get(i.peer), i.payload, i.message
         if peer is None or not peer.pair.up:
             return
-        if i.payload is not None:
-            nbytes = i.payload.nbytes
-        elif i.message is self._sized:
+        if payload is not None:
+            nbytes = payload.nbytes
+        elif message is self._sized:
             nbytes = self._sized_bytes
         else:  # what goes to all neighbours is measured once
-            nbytes = self._sized_bytes = control_bytes(i.message)
-            self._sized = i.message
+            nbytes = self._sized_bytes = control_bytes(message)
+            self._sized = message
         self._leave(Parcel(machine, peer, peer.pair.life, i, nbytes, self.heap.now))
 
     def _leave(self, parcel: Parcel) -> None:
