@@ -60,10 +60,10 @@ class Compute:
     def queued(self) -> List[Held]:
         return list(self._queue.values())
 
-    def enqueue(self, held: Held) -> None:
+    def enqueue(self, held: Held, klass: float) -> None:
         self._holdings.move(held, "queued")
         self._queue[held.key] = held
-        held.klass = self._klass(held)
+        held.klass = klass
         self.tally.add(held.klass, held.model, held.key.boundary)
         self._context.here += 1
 

@@ -57,14 +57,14 @@ class Placing:
         """``held`` has run a segment here. Where it is plain who runs the next, it needs no round of placing."""
         klass = self.klass(held)
         if self._is_first(klass) and self.asking.stays(held.model, held.key.boundary, klass, held.nbytes):
-            self.compute.enqueue(held)
+            self.compute.enqueue(held, klass)
         else:
             self.seek(held)
 
     def enqueue(self, held: Held) -> None:
         """This device runs it."""
         self._leaving.pop(held.key, None)
-        self.compute.enqueue(held)
+        self.compute.enqueue(held, self.klass(held))
 
     def await_clearance(self, held: Held) -> None:
         """It was asked for early: it goes as soon as its CTC comes."""

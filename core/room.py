@@ -15,7 +15,7 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Callable, Dict, Iterable, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
 
 import msgspec
 
@@ -113,9 +113,9 @@ class Room:
             self._release(key)
 
     def ended(self, work: WorkId) -> None:
-        for key in [key for key in self._reservations if key.work == work]:
+        for key in _of(work, self._reservations):
             self._unreserve(key)
-        for key in [key for key in self._parked if key.work == work]:
+        for key in _of(work, self._parked):
             self._release(key)
 
     def peer_lost(self, peer: str) -> None:
@@ -248,6 +248,10 @@ class Room:
         if entry is not None:
             self._release(key)
             self._refuse(entry.peer, key, "busy")
+
+
+def _of(work: WorkId, entries: Dict[Key, Reservation]) -> List[Key]:
+    return [key for key in entries if key.id == work.id and key.source == work.source]
 
 
 def _classes(seconds: Dict[float, float]) -> Tuple[ClassBacklog, ...]:
