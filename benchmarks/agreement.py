@@ -12,9 +12,12 @@ before it too, so nothing of that run can flow into it:
 2. A warm-up: the urgent source alone on a fleet of its own, with other arrivals. It is slower for real than simulated
    by some milliseconds, and an eighth of that is the overhead of each of its eight visits.
 
-That matters: at 0.9 load one more millisecond of 25 makes queues half as long again. The one constant is when dock
-begins; how far half a second more or less would move the prediction is printed, and how busy the processors were while
-the daemons ran.
+That matters: at 0.9 load one more millisecond of 25 makes queues half as long again. So somebody else's program on the
+machine decides the outcome: beside the warm-up it makes the prediction too long, beside the run the queues. What others
+took of the processors (all that was busy, less our own processes) is therefore measured and printed; a warm-up beside
+which they took more than OTHERS_MAX is done again, before anything is predicted, and of three the least disturbed
+counts; and a run beside which they did says that what is apart may be their doing. The one constant is when dock
+begins; how far half a second more or less would move the prediction is printed.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import contextlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +42,8 @@ SCENARIO = Path(__file__).resolve().parents[1] / "examples" / "demo.scenario.tom
 APART_MAX = 0.15
 ADMISSION_S = 0.5  # about what the real controller needs to admit dock, which submits nothing before; see ``moved_by``
 MESSAGES_PER_HOP = 4
-WARM_UP_WORKS, WARM_UP_SEED = 100, 7
+WARM_UP_WORKS, WARM_UP_SEED, WARM_UPS_MAX = 100, 7, 3
+OTHERS_MAX = 0.05  # of all processors
 DOCK_SHARE = 0.75 * 0.1 / 0.4  # of the works of the others, as in the demo: it joins late, at a lower rate
 
 
@@ -57,10 +62,18 @@ class Row(NamedTuple):
 
 
 class Overheads(NamedTuple):
-    """Seconds that the simulator leaves out: per hand-over, and per visit."""
+    """Seconds that the simulator leaves out: per hand-over, and per visit. ``others``: beside the warm-up."""
 
     hop_s: float
     visit_s: float
+    others: float = 0.0
+
+
+class Processors(NamedTuple):
+    """Shares of all of them: that was in use, and by others than this program and its children."""
+
+    busy: float
+    others: float
 
 
 def scenario_for(works: int, overheads: Overheads, admission_s: float = ADMISSION_S) -> Scenario:
@@ -115,16 +128,24 @@ def hop_s() -> float:
 def measure_overheads(policy: str) -> Overheads:
     """Before the run that is compared: a hop between two processes, then the urgent source alone."""
     beyond_s = hop_s()
-    document, _ = real(WARM_UP_WORKS, (policy,), WARM_UP_SEED)
+    best = warm_up(policy, beyond_s)
+    for _ in range(WARM_UPS_MAX - 1):
+        if best.others > OTHERS_MAX:
+            best = min(best, warm_up(policy, beyond_s), key=lambda overheads: overheads.others)
+    return best
+
+
+def warm_up(policy: str, beyond_s: float) -> Overheads:
+    document, processors = real(WARM_UP_WORKS, (policy,), WARM_UP_SEED)
     measured_s = document["alone"]["sources"]["gate"]["mean_s"]
     units = len(read_scenario(SCENARIO).model[0].units)
     longer_s = measured_s - alone_s(WARM_UP_WORKS, policy, WARM_UP_SEED, Overheads(beyond_s, 0.0))
-    return Overheads(beyond_s, max(0.0, longer_s / units))
+    return Overheads(beyond_s, max(0.0, longer_s / units), processors.others)
 
 
-def real(works: int, policies: Tuple[str, ...], seed: int = 1) -> Tuple[Dict[str, Any], float]:
-    """The demo's document, and the share of the machine's processors that was in use while it ran."""
-    out, before = io.StringIO(), _processor_ticks()
+def real(works: int, policies: Tuple[str, ...], seed: int = 1) -> Tuple[Dict[str, Any], Processors]:
+    """The demo's document, and how much of the machine's processors was in use while it ran."""
+    out, before, ours_before_s = io.StringIO(), _processor_ticks(), _our_seconds()
     words = ["demo", "--works", str(works), "--policy", ",".join(policies), "--seed", str(seed), "--no-kill", "--json"]
     with contextlib.redirect_stdout(out):
         status = pamdi(words)
@@ -132,7 +153,14 @@ def real(works: int, policies: Tuple[str, ...], seed: int = 1) -> Tuple[Dict[str
     if status or not out.getvalue():
         raise SystemExit(1)  # it has said why
     document: Dict[str, Any] = json.loads(out.getvalue())["policies"]
-    return document, busy / total if total else 0.0
+    ours = (_our_seconds() - ours_before_s) * os.sysconf("SC_CLK_TCK")
+    return document, Processors(busy / max(total, 1), max(0.0, busy - ours) / max(total, 1))
+
+
+def _our_seconds() -> float:
+    """Of processors, by this process and by its children that have ended: the whole fleet, once it is down."""
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def _processor_ticks() -> Tuple[int, int]:
@@ -161,11 +189,11 @@ def main() -> int:
     overheads = measure_overheads(policies[0])
     predicted = simulated(arguments.works, policies, overheads)
     moved = moved_by(predicted, arguments.works, policies, overheads)
-    document, busy = real(arguments.works, policies)
+    document, processors = real(arguments.works, policies)
     rows = rows_of(predicted, document)
     if arguments.json:
         apart = [{**row._asdict(), "ratio": row.ratio, "holds": row.holds()} for row in rows]
-        print(json.dumps({"rows": apart, **overheads._asdict(), "processors_busy": busy}, indent=1))
+        print(json.dumps({"rows": apart, **overheads._asdict(), "processors": processors._asdict()}, indent=1))
     else:
         for row in rows:
             print(
@@ -177,7 +205,12 @@ def main() -> int:
             f"{1000 * overheads.visit_s:.2f} ms more than its padded 25 ms; did dock begin 0.5 s earlier or later, "
             f"no prediction would move by more than {moved:.1%}"
         )
-        print(f"       {os.cpu_count()} processors, {busy:.0%} busy while the daemons ran")
+        print(
+            f"       {os.cpu_count()} processors, {processors.busy:.0%} busy while the daemons ran, "
+            f"{processors.others:.0%} by others; {overheads.others:.0%} by others while it was measured before"
+        )
+        if max(processors.others, overheads.others) > OTHERS_MAX:
+            print(f"       more than {OTHERS_MAX:.0%} by others: what is apart may be their doing: run it again")
     return 0 if all(row.holds() for row in rows) else 1
 
 

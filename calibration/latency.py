@@ -10,7 +10,7 @@ runs agree and a narrow interval means nothing, but between passes they show. A 
 """
 
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def _chain(job: Job, units: Sequence[Pair], inputs: Arrays, count: int) -> List[
     handles: Dict[Pair, object] = {}
 
     def once() -> None:
-        tensors = inputs
+        tensors: Mapping[str, "np.ndarray"] = inputs
         for pair in units:
             tensors = job.backend.run(handles[pair], tensors)
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional
 import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.device_stats import DeviceStats, Probed
 from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import Unreachable
@@ -21,21 +22,6 @@ from pamdi.core.topics import Topics
 CONNECT_S = 5.0
 SETTLE_S = 1.5  # for retained states to come in
 LOOK_S = 0.2
-
-
-class Probed(msgspec.Struct, frozen=True):
-    """What one device says of its link to one neighbour. Unknown keys of a newer device are left aside."""
-
-    delay_s: Optional[float] = None
-    rate_bytes_per_s: Optional[float] = None
-    beside_works_bytes_per_s: Optional[float] = None
-    rounds: int = 0
-    idle_rounds: int = 0
-    busy_rounds: int = 0
-
-
-class _Stats(msgspec.Struct, frozen=True):
-    probes: Dict[str, Probed] = {}
 
 
 Heard = Dict[str, Dict[str, Probed]]
@@ -65,7 +51,7 @@ class LinkRow(NamedTuple):
 def heard_stats(heard: Heard, device: str, payload: bytes) -> None:
     """Keep what ``device`` says. What cannot be read is left aside: it comes from the network."""
     with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError):
-        heard[device] = dict(msgspec.json.decode(payload, type=_Stats).probes)
+        heard[device] = dict(msgspec.json.decode(payload, type=DeviceStats).probes)
 
 
 def enough(heard: Heard, online: List[str], samples: int) -> bool:
@@ -109,7 +95,7 @@ async def collect(broker: BrokerConfig, samples: int, seconds_max: float, say: C
 
     def message(topic: str, payload: bytes, retained: bool) -> None:
         parsed = topics.parse(topic)
-        if parsed is not None and parsed.leaf == "stats":
+        if parsed is not None and parsed.leaf == "stats" and not retained:  # what is retained may be an older life's
             heard_stats(heard, parsed.id, payload)
             links = {peer: probed.rounds for peer, probed in heard.get(parsed.id, {}).items()}
             say(f"{parsed.id}: rounds so far {links or 'none'}")

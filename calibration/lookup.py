@@ -8,7 +8,7 @@ a unit's number means the same on every device.
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from pamdi.calibration.table import ModelTable, Table, merged_seconds, read_table, unit_seconds
+from pamdi.calibration.table import ModelTable, Table, batch_seconds, merged_seconds, read_table, unit_seconds
 from pamdi.core.errors import ConfigError
 
 SHIPPED = Path(__file__).resolve().parent / "tables"
@@ -16,13 +16,14 @@ SHIPPED = Path(__file__).resolve().parent / "tables"
 
 class ModelCosts(NamedTuple):
     """Of one model, for one input: as the keys of a [[model]] in fleet.toml. ``merged``: (first, stop, seconds) of each
-    segment of more than one unit that was measured."""
+    segment of more than one unit that was measured. ``batch_seconds``: per type and batch above 1, seconds per unit."""
 
     units: List[str]
     bytes: List[int]
     memory: List[int]
     seconds: Dict[str, List[float]]
     merged: Dict[str, List[Tuple[int, int, float]]]
+    batch_seconds: Dict[str, Dict[str, List[float]]]
 
 
 def folders_for(file: Path) -> List[Path]:
@@ -47,7 +48,8 @@ def model_costs(name: str, types: Iterable[str], folders: Iterable[Path], where:
                 )
     seconds = {type: unit_seconds(model) for type, model in found.items()}
     merged = {type: merged_seconds(model) for type, model in found.items() if merged_seconds(model)}
-    return ModelCosts(first.units, first.bytes, first.memory, seconds, merged)
+    batches = {type: batch_seconds(model) for type, model in found.items() if batch_seconds(model)}
+    return ModelCosts(first.units, first.bytes, first.memory, seconds, merged, batches)
 
 
 def tables_at(place: Path, name: str, digest: str, where: str) -> List[Tuple[Table, ModelTable]]:

@@ -222,6 +222,12 @@ def unit_seconds(model: ModelTable, batch: int = 1) -> List[float]:
     return [runs[unit, unit + 1].seconds for unit in range(len(model.units))]
 
 
+def batch_seconds(model: ModelTable) -> Dict[str, List[float]]:
+    """Seconds of each unit for each batch above 1 that was measured, as ``batch_seconds`` of a [[model]] has them."""
+    batches = sorted({run.batch for run in model.runs} - {1})
+    return {str(batch): unit_seconds(model, batch) for batch in batches}
+
+
 def merged_seconds(model: ModelTable, batch: int = 1) -> List[Tuple[int, int, float]]:
     """(first, stop, seconds) of each segment of more than one unit that was measured."""
     runs = model.by_segment(batch)

@@ -19,8 +19,12 @@ def add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", default="tensorrt", help="tensorrt (default), tensorrt-rtx, onnxruntime")
     parser.add_argument("--precision", default="fp16", help="fp16 (default), fp32, or int8, which needs --inputs")
     parser.add_argument(
-        "--inputs", type=Path, metavar="FILE", help=".npz by input name: int8 is calibrated by entropy on half of them"
+        "--inputs",
+        type=Path,
+        metavar="FILE",
+        help=".npz by input name: half calibrate int8, the rest judge it",
     )
+    parser.add_argument("--ranges", default="entropy", help="of int8: entropy (default), or largest: nothing saturates")
     parser.add_argument("--batches", type=_batches, default=(1, 4, 8), metavar="1,4,8", help="smallest, usual, largest")
     parser.add_argument("--workspace-mib", type=int, metavar="N", help="default: a quarter of the board's memory")
 
@@ -67,7 +71,13 @@ def run_build(arguments: argparse.Namespace) -> int:
     host = describe_host()
     here = this_machine(power_mode=host.power_mode or "", cuda=host.cuda or "")
     wanted = Wanted(
-        arguments.device, arguments.backend, arguments.precision, arguments.batches, workspace, arguments.inputs
+        arguments.device,
+        arguments.backend,
+        arguments.precision,
+        arguments.batches,
+        workspace,
+        arguments.inputs,
+        arguments.ranges,
     )
     try:
         with _progress() as show:

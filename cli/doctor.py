@@ -23,6 +23,7 @@ from pamdi.cli.doctor_findings import (
     about_folder,
     about_folders,
     about_host,
+    about_power_mode,
     about_store,
 )
 from pamdi.client.toml_file import top_level_keys
@@ -38,7 +39,7 @@ CONFIG = Path("/etc/pamdi/daemon.toml")
 CONTROLLERS = frozenset(
     ("model", "source", "link", "mesh", "policy", "residents", "solver", "settle_s", "gone_after_s", "load_s_max",
      "retry_after_s", "default_rate_bytes_per_s", "default_delay_s", "slow_factor", "normal_factor", "slow_delay_s",
-     "slow_forget_s", "move_gain_min", "move_horizon_s", "load_bytes_per_s")
+     "slow_forget_s", "link_slow_factor", "link_slow_delay_s", "move_gain_min", "move_horizon_s", "load_bytes_per_s")
 )  # fmt: skip
 DAEMONS = frozenset(("id", "type", "store"))
 AnyConfig = Union[DaemonConfig, "ControllerConfig"]
@@ -72,8 +73,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def examine(arguments: argparse.Namespace) -> List[Finding]:
     found, config = about_configuration(arguments.config)
-    findings = [*about_host(describe_host()), about_clock(), found]
+    host = describe_host()
+    findings = [*about_host(host), about_clock(), found]
     daemon = config if isinstance(config, DaemonConfig) else None
+    if daemon is not None:
+        findings.extend(about_power_mode(daemon.id, daemon.type, host.power_mode, arguments.config or CONFIG))
     if config is None or daemon is not None:
         findings.append(about_backend(daemon))
     else:
@@ -83,7 +87,8 @@ def examine(arguments: argparse.Namespace) -> List[Finding]:
         findings.extend(about_store(store, arguments.every_byte))
     if daemon is not None:
         findings.extend(about_folders(daemon))
-    return findings + _about_broker(arguments, config, found)
+    findings += _about_broker(arguments, config, found)
+    return findings if config is None or daemon is not None else findings + _about_fleet(arguments, findings)
 
 
 def about_configuration(named: Optional[Path], usual: Path = CONFIG) -> Tuple[Finding, Optional[AnyConfig]]:
@@ -135,6 +140,18 @@ def _about_broker(arguments: argparse.Namespace, config: Optional[AnyConfig], fo
         return [Finding("broker", str(error), WRONG, "mend the options")]
     who = None if config is None else config.id if isinstance(config, DaemonConfig) else CONTROLLER
     return about_broker(broker, who, needed=named or config is not None)
+
+
+def _about_fleet(arguments: argparse.Namespace, findings: List[Finding]) -> List[Finding]:
+    """Of a controller's file whose broker answers."""
+    from pamdi.cli.doctor_fleet import about_fleet
+    from pamdi.controller.config import read_config as read_controllers
+
+    if any(finding.name == "broker" and finding.state == WRONG for finding in findings):
+        return []
+    config, wanted = read_controllers(arguments.config)
+    named = any(getattr(arguments, f"broker_{field}") for field in OPTIONS)
+    return about_fleet(broker_from(arguments) if named else config.broker, wanted)
 
 
 def lines_of(findings: List[Finding]) -> List[str]:

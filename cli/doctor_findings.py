@@ -13,7 +13,9 @@ from typing import Iterator, List, Optional
 
 import msgspec
 
-from pamdi.core.errors import EngineError
+from pamdi.calibration.lookup import folders_for
+from pamdi.calibration.power_mode import mode_of_table, other_mode
+from pamdi.core.errors import ConfigError, EngineError
 from pamdi.daemon.config import DaemonConfig
 from pamdi.daemon.host import Host
 from pamdi.engines.manifest import checked_segment, read_manifest
@@ -48,6 +50,18 @@ def about_host(host: Host) -> Iterator[Finding]:
     yield about_temperature(host)
     yield about_memory(host)
     yield about_python(host)
+
+
+def about_power_mode(id: str, type: str, mode: Optional[str], config: Path) -> List[Finding]:
+    """Beside the calibration table of this type of board, where there is one beside ``config``, or that came with
+    pamdi, which the controller would otherwise find out at run time."""
+    try:
+        measured = mode_of_table(type, folders_for(config))
+    except ConfigError as error:
+        what, _, cure = str(error).rpartition(": ")
+        return [Finding("table", what, ODD, cure)]
+    parts = (line.partition(": ") for line in other_mode(id, type, mode, [measured] if measured else []))
+    return [Finding("table", what, ODD, cure) for what, _, cure in parts]
 
 
 def about_temperature(host: Host) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.device_stats import DeviceStats
 from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
 from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, SourceSpec
@@ -37,11 +38,12 @@ class Watcher:
         self.held: Dict[str, AllocationState] = {}
         self.beacons: Dict[str, Beacon] = {}
         self.sources: Dict[str, SourceSpec] = {}
+        self.stats: Dict[str, DeviceStats] = {}
         self.reports: Dict[str, str] = {}
 
     async def start(self) -> None:
         self.mqtt = Connection(self._broker, f"pamdi-watch-{uuid.uuid4().hex[:8]}", self._message)
-        for leaf in ("state", "info", "allocation/set", "allocation/state", "beacon"):
+        for leaf in ("state", "info", "allocation/set", "allocation/state", "beacon", "stats"):
             self.mqtt.subscribe(self._topics.device("+", leaf))
         self.mqtt.subscribe(self._topics.source("+", "config"))
         for leaf in ("state", "report"):
@@ -83,7 +85,7 @@ class Watcher:
         tables: Dict[str, Any] = {
             "info": (self.infos, DeviceInfo), "allocation/set": (self.wanted, DeviceAllocation),
             "allocation/state": (self.held, AllocationState), "beacon": (self.beacons, Beacon),
-            "config": (self.sources, SourceSpec),
+            "config": (self.sources, SourceSpec), "stats": (self.stats, DeviceStats),
         }  # fmt: skip
         if leaf == "report":
             report = msgspec.json.decode(payload, type=_Report)

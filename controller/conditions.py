@@ -2,6 +2,7 @@
 
 from typing import List, Mapping
 
+from pamdi.calibration.power_mode import other_mode
 from pamdi.controller.seen import Seen
 from pamdi.controller.slowed import NORMAL
 from pamdi.controller.wanted import Wanted
@@ -25,15 +26,11 @@ def _slow(id: str, seen: Seen) -> List[str]:
 
 
 def _mode(id: str, seen: Seen, wanted: Wanted) -> List[str]:
-    if seen.power_mode is None or seen.info is None:
+    if seen.info is None:
         return []
     kind = seen.info.type
-    modes = {mode for (_, type), mode in wanted.power_modes.items() if type == kind} - {seen.power_mode}
-    return [
-        f"{id} is in power mode {seen.power_mode!r}, the table of {kind} was measured in {mode!r}: `nvpmodel -m` on "
-        f"{id}, or `pamdi calibrate latency` in this mode"
-        for mode in sorted(modes)
-    ]
+    modes = [mode for (_, type), mode in wanted.power_modes.items() if type == kind]
+    return other_mode(id, kind, seen.power_mode, modes)
 
 
 def _type(id: str, seen: Seen, wanted: Wanted) -> List[str]:

@@ -9,7 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import msgspec
 
 from pamdi.calibration.lookup import tables_at
-from pamdi.calibration.table import UNAVAILABLE, unit_seconds
+from pamdi.calibration.table import UNAVAILABLE, batch_seconds, unit_seconds
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.toml_file import read_toml
 from pamdi.controller.allocation import SOLVERS
@@ -37,8 +37,8 @@ RESIDENTS = ("plan", "all")
 
 class ModelFolder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``dir``: a folder made by ``pamdi engines export``; ``seconds``: per device type, one number per unit;
-    ``batch_seconds``: the same per batch above 1; or, in place of ``seconds``, ``table``: a file made by ``pamdi
-    calibrate latency``, or a folder of such files."""
+    ``batch_seconds``: the same per batch above 1; or, in place of both, ``table``: a file made by ``pamdi calibrate
+    latency``, or a folder of such files. ``batch_seconds`` of a type go before its table's."""
 
     id: str
     dir: str
@@ -65,6 +65,8 @@ class ControllerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     normal_factor: float = 1.2
     slow_delay_s: float = 30.0
     slow_forget_s: float = 600.0
+    link_slow_factor: float = 1.5  # 0: whatever devices measure, links are as stated
+    link_slow_delay_s: float = 150.0
     move_gain_min: float = 0.02
     move_horizon_s: float = 600.0
     load_bytes_per_s: float = 50e6
@@ -108,6 +110,9 @@ def read_config(path: Path) -> Tuple[ControllerConfig, Wanted]:
         load_s_max=config.load_s_max,
         retry_after_s=config.retry_after_s,
         speed=SpeedTerms(config.slow_factor, config.normal_factor, config.slow_delay_s, config.slow_forget_s),
+        link_terms=SpeedTerms(
+            config.link_slow_factor, config.normal_factor, config.link_slow_delay_s, config.slow_forget_s
+        ),
         moving=MovingTerms(config.move_gain_min, config.move_horizon_s, config.load_bytes_per_s),
         power_modes={(id, type): m.power_mode for id, by in measured.items() for type, m in by.items() if m.power_mode},
     )
@@ -126,14 +131,19 @@ def _check(config: ControllerConfig, where: str) -> None:
     for name in ("settle_s", "gone_after_s", "default_rate_bytes_per_s", "default_delay_s", "move_gain_min"):
         if not 0 <= getattr(config, name) < float("inf"):
             raise ConfigError(f"{where}: {name} is {getattr(config, name)}: it must be 0 or more, and finite")
-    for name in ("load_s_max", "retry_after_s", "slow_delay_s", "slow_forget_s", "move_horizon_s", "load_bytes_per_s"):
+    for name in (
+        "load_s_max", "retry_after_s", "slow_delay_s", "slow_forget_s", "link_slow_delay_s", "move_horizon_s",
+        "load_bytes_per_s",
+    ):  # fmt: skip
         if not 0 < getattr(config, name) < float("inf"):
             raise ConfigError(f"{where}: {name} is {getattr(config, name)}: it must be positive and finite")
-    if config.slow_factor and not 1 <= config.normal_factor <= config.slow_factor < float("inf"):
-        raise ConfigError(
-            f"{where}: slow_factor is {config.slow_factor}, normal_factor {config.normal_factor}: "
-            "1 <= normal_factor <= slow_factor, or slow_factor = 0 to believe the tables"
-        )
+    for name, what in (("slow_factor", "the tables"), ("link_slow_factor", "the links that are stated")):
+        factor = getattr(config, name)
+        if factor and not 1 <= config.normal_factor <= factor < float("inf"):
+            raise ConfigError(
+                f"{where}: {name} is {factor}, normal_factor {config.normal_factor}: "
+                f"1 <= normal_factor <= {name}, or {name} = 0 to believe {what}"
+            )
 
 
 def _manifest(path: Path, model: ModelFolder) -> Manifest:
@@ -152,6 +162,7 @@ class _Measured(NamedTuple):
     """Of one model on one device type. ``power_mode``: "" where the table does not know it."""
 
     seconds: List[float]
+    batch_seconds: Dict[str, List[float]]
     power_mode: str
 
 
@@ -172,7 +183,7 @@ def _measured(path: Path, model: ModelFolder, manifest: Manifest) -> Dict[str, _
             )
     return {
         table.device_type: _Measured(
-            unit_seconds(costs), "" if table.power_mode == UNAVAILABLE else table.power_mode
+            unit_seconds(costs), batch_seconds(costs), "" if table.power_mode == UNAVAILABLE else table.power_mode
         )
         for table, costs in found
     }  # fmt: skip
@@ -185,7 +196,10 @@ def _costs(where: str, model: ModelFolder, manifest: Manifest, measured: Dict[st
         list(manifest.bytes),
         [unit.memory_bytes for unit in manifest.units],
         model.seconds or {type: each.seconds for type, each in measured.items()},
-        batch_seconds=model.batch_seconds,
+        batch_seconds={
+            **{type: m.batch_seconds for type, m in measured.items() if m.batch_seconds},
+            **model.batch_seconds,
+        },
     )
     check_model(entry, where)
     return entry

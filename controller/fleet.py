@@ -120,7 +120,10 @@ def _from_table(model: ModelEntry, types: Sequence[str], path: Path) -> ModelEnt
         )
     costs = model_costs(model.table, types, folders_for(path), f"{path}: model {model.id}")
     merged = {type: [MergedEntry(*each) for each in found] for type, found in costs.merged.items()}
-    return ModelEntry(model.id, costs.units, costs.bytes, costs.memory, costs.seconds, merged=merged)
+    batches = {**costs.batch_seconds, **model.batch_seconds}  # what is written here goes before the table
+    return ModelEntry(
+        model.id, costs.units, costs.bytes, costs.memory, costs.seconds, merged=merged, batch_seconds=batches
+    )  # fmt: skip
 
 
 def check_fleet(fleet: Fleet, where: str) -> None:

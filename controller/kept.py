@@ -1,4 +1,5 @@
-"""What a controller must not forget over a restart: its epoch, and which devices people have drained."""
+"""What a controller must not forget over a restart: its epoch, which devices people have drained, and which links are
+not what is stated; it would else send works over a bad one until it has found that out anew."""
 
 from pathlib import Path
 from typing import Tuple
@@ -6,9 +7,22 @@ from typing import Tuple
 import msgspec
 
 
+class KeptLink(msgspec.Struct, frozen=True):
+    """One direction, what it is planned with, and what was stated then (``guess``: by the default alone)."""
+
+    a: str
+    b: str
+    rate_bytes_per_s: float
+    delay_s: float
+    stated_rate_bytes_per_s: float
+    stated_delay_s: float
+    guess: bool = False
+
+
 class Kept(msgspec.Struct, frozen=True):
     epoch: int = 0
     drained: Tuple[str, ...] = ()
+    links: Tuple[KeptLink, ...] = ()
 
 
 class KeptFile:

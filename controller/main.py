@@ -7,12 +7,13 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, Optional, Set, Tuple
+from typing import Callable, Dict, Optional, Sequence, Set, Tuple
 
 import msgspec
 import uvloop
 
 from pamdi.client.claim import Claim
+from pamdi.client.device_stats import DeviceStats
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, id_of, read_command
@@ -29,15 +30,10 @@ from pamdi.daemon.notify import Notifier
 TICK_S = 0.1
 REREAD_TICKS = 5
 FLUSH_S = 2.0
+NAMED_MAX = 5  # devices and links in one line of the log
 
 
-class _Stats(msgspec.Struct, frozen=True):
-    """What is read of a device's stats."""
-
-    power_mode: Optional[str] = None
-
-
-_beacon, _stats = msgspec.json.Decoder(BeaconSeconds), msgspec.json.Decoder(_Stats)
+_beacon, _stats = msgspec.json.Decoder(BeaconSeconds), msgspec.json.Decoder(DeviceStats)
 
 
 class Controller:
@@ -49,7 +45,7 @@ class Controller:
         self._kept = self._kept_file.read()
         if self._kept_file.said:
             log(self._kept_file.said)
-        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained))
+        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained), self._kept.links)
         self._commands = Commands(self._rollout)
         self._topics = Topics(config.broker.prefix)
         self._loop = asyncio.get_running_loop()
@@ -143,7 +139,9 @@ class Controller:
         rollout = self._rollout
         lines = {f"source {id} is not admitted: {why}" for id, why in rollout.refused.items()} | set(rollout.remarks)
         lines |= set(rollout.conditions())
-        lines |= {f"planned again: {rollout.weighed.said}"} if rollout.weighed is not None else set()
+        if rollout.weighed is not None:
+            why = f" for {_few(rollout.why)}" if rollout.why else ""
+            lines.add(f"planned again{why}: {rollout.weighed.said}")
         for id, seen in rollout.devices.items():
             lines |= {f"{id}: {unit[0]}[{unit[1]}] is broken: {b.reason}" for unit, b in seen.broken.items()}
         for line in sorted(lines - self._said):
@@ -168,7 +166,9 @@ class Controller:
     def _connected(self) -> None:
         self._claim.up.set()
         self._listening_since = self._now()
-        self._mqtt.publish(self._topics.controller("state"), b"online", 1, True)
+        # Asked to stop before it was connected, it has said so already, and must not be online after that.
+        state = b"stopped" if self._stop.is_set() else b"online"
+        self._mqtt.publish(self._topics.controller("state"), state, 1, True)
         for id in self._rollout.published:
             self._publish_allocation(id)
         self._publish_sources(again=True)
@@ -207,7 +207,9 @@ class Controller:
         elif topic.leaf == "beacon":
             rollout.heard_beacon(topic.id, _beacon.decode(payload).ready, now)
         elif topic.leaf == "stats":
-            rollout.heard_power_mode(topic.id, _stats.decode(payload).power_mode)
+            stats = _stats.decode(payload)
+            rollout.heard_power_mode(topic.id, stats.power_mode)
+            rollout.heard_links(topic.id, stats.probes, now)
         else:
             command = read_command(payload)
             report = self._commands.obey(topic, command.id, command.on, now)
@@ -255,7 +257,7 @@ class Controller:
 
     def _keep(self) -> None:
         """Before anything is published: an epoch that was said must never be said again."""
-        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)))
+        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)), self._rollout.kept_links)
         if kept != self._kept:
             self._kept = kept
             if not self._kept_file.write(kept):
@@ -263,6 +265,11 @@ class Controller:
 
     def _now(self) -> float:
         return self._loop.time()
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return ", ".join(names[:NAMED_MAX]) + more
 
 
 def run(path: Path) -> int:

@@ -11,10 +11,21 @@ Facts that come together lead to one plan: it is made ``settle_s`` after the las
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
+from pamdi.client.device_stats import Probed
 from pamdi.controller.allocation import Outcome, allocate_what_fits, units_of
 from pamdi.controller.conditions import conditions
 from pamdi.controller.documents import content, routes_now, units_asked, with_epoch, write_documents
 from pamdi.controller.fleet import DeviceEntry, Fleet, Unit
+from pamdi.controller.kept import KeptLink
+from pamdi.controller.measured_links import (
+    Figures,
+    MeasuredLinks,
+    Pair,
+    State,
+    stated_by,
+    tensor_bytes,
+    with_measured,
+)
 from pamdi.controller.network import Network
 from pamdi.controller.seen import Seen
 from pamdi.controller.slowed import Ready, with_slower
@@ -28,9 +39,11 @@ SETTLES_MAX = 4
 
 
 class Rollout:
-    """``epoch`` and ``drained``: what a former life wrote down."""
+    """``epoch``, ``drained`` and ``links``: what a former life wrote down."""
 
-    def __init__(self, wanted: Wanted, epoch: int = 0, drained: FrozenSet[str] = frozenset()) -> None:
+    def __init__(
+        self, wanted: Wanted, epoch: int = 0, drained: FrozenSet[str] = frozenset(), links: Tuple[KeptLink, ...] = ()
+    ) -> None:
         self.wanted = wanted
         self.epoch = epoch
         self.devices: Dict[str, Seen] = {}
@@ -45,12 +58,21 @@ class Rollout:
         self._first_fact: Optional[float] = None
         self._plan_at: Optional[float] = None
         self._afresh = False
+        self._why: List[str] = []
+        self.why: Tuple[str, ...] = ()  # the devices and links that the last plan was made afresh for
+        self._links = MeasuredLinks(links)
+        self._links_of_plan: Dict[Pair, Figures] = {}
+        self._state: Optional[State] = None
         self._changed = False
         self._drained = set(drained)
 
     @property
     def drained(self) -> FrozenSet[str]:
         return frozenset(self._drained)
+
+    @property
+    def kept_links(self) -> Tuple[KeptLink, ...]:
+        return self._links.kept()
 
     @property
     def plan(self) -> Optional[Plan]:
@@ -79,6 +101,8 @@ class Rollout:
             return
         if seen.info is not None and seen.info.instance != info.instance:
             seen.new_life()
+        if seen.info is not None and seen.info.host != info.host:
+            self._links.elsewhere(id)
         seen.info = info
         self._replan(now)
 
@@ -101,7 +125,16 @@ class Rollout:
         if seen is None or not seen.online or seen.info is None:
             return
         if seen.speed.heard(ready, wanted.models, seen.info.type, now, wanted.speed):
-            self._speed_changed(now)
+            self._measured_anew([f"device {id}"], now)
+
+    def heard_links(self, id: str, links: Mapping[str, Probed], now: float) -> None:
+        """What it finds its links to carry, from its statistics."""
+        seen, wanted = self.devices.get(id), self.wanted
+        if seen is None or not seen.online:
+            return
+        nbytes = tensor_bytes(wanted.models.values())
+        changed = self._links.heard(id, links, self._stated(), nbytes, now, wanted.link_terms)
+        self._measured_anew([f"link {a} -> {b}" for a, b in changed], now)
 
     def heard_power_mode(self, id: str, mode: Optional[str]) -> None:
         if id in self.devices:
@@ -174,7 +207,7 @@ class Rollout:
         return lines
 
     def conditions(self) -> List[str]:
-        return conditions(self.devices, self.wanted)
+        return conditions(self.devices, self.wanted) + self._links.conditions(self._stated())
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -184,7 +217,15 @@ class Rollout:
             self.devices[id].drained = id in self._drained
         return self.devices[id]
 
+    def _stated(self) -> State:
+        """What the configuration says of each link."""
+        if self._state is None:
+            network = Network(self.wanted.stated_fleet(self._boards()))
+            self._state = stated_by(network, self.wanted.default_link)
+        return self._state
+
     def _replan(self, now: float) -> None:
+        self._state = None
         self._first_fact = now if self._first_fact is None else self._first_fact
         self._plan_at = min(now + self.wanted.settle_s, self._first_fact + SETTLES_MAX * self.wanted.settle_s)
 
@@ -201,11 +242,15 @@ class Rollout:
             if seen.retry(now):
                 self._replan(now)
             if seen.speed.age(now, wanted.speed):
-                self._speed_changed(now)
+                self._measured_anew([f"device {id}"], now)
+        self._measured_anew([f"link {a} -> {b}" for a, b in self._links.age(now, wanted.link_terms)], now)
 
-    def _speed_changed(self, now: float) -> None:
-        self._afresh = True
-        self._replan(now)
+    def _measured_anew(self, what: List[str], now: float) -> None:
+        """``what`` is faster or slower than was planned with: a plan from the beginning may be worth its moves."""
+        if what:
+            self._afresh = True
+            self._why += what
+            self._replan(now)
 
     def _reachable(self) -> List[str]:
         return sorted(id for id, seen in self.devices.items() if seen.reachable)
@@ -221,10 +266,12 @@ class Rollout:
         boards = self._boards()
         if not boards:
             return
+        self._links_of_plan = self._links.planned(self._stated())
         held = Plan("held", 0.0, None, {}, {id: self._held(id) for id in self._reachable()})
         outcome = self._allocate(boards, held)
         if self._afresh:
             self._afresh = False
+            self.why, self._why = tuple(dict.fromkeys(self._why)), []
             afresh = self._allocate(boards, None)
             fleet, moving = self._fleet(boards), self.wanted.moving
             outcome, self.weighed = weigh(fleet, self._plan, units_of(held), outcome, afresh, moving)
@@ -247,8 +294,9 @@ class Rollout:
         )
 
     def _fleet(self, boards: List[DeviceEntry]) -> Fleet:
-        """With the seconds that slow devices take, not their tables'."""
-        return with_slower(self.wanted.fleet(boards), {id: seen.speed.planned for id, seen in self.devices.items()})
+        """With the seconds that slow devices take, not their tables', and the links as they are measured."""
+        fleet = with_measured(self.wanted.fleet(boards), self._links_of_plan)
+        return with_slower(fleet, {id: seen.speed.planned for id, seen in self.devices.items()})
 
     def _held(self, id: str) -> Tuple[Resident, ...]:
         """What stays where it is if it can: what is there, and what we have asked for and is on its way."""
@@ -282,7 +330,7 @@ class Rollout:
         routes = self._plan.routes
         if not step.switched and self.published:
             routes = dict(routes_now(routes, next(iter(self.published.values())).routes, step.asks, admitted))
-        network = Network(self._basis.fleet(self._boards()))
+        network = Network(with_measured(self._basis.fleet(self._boards()), self._links_of_plan))
         return write_documents(self._basis, network, step.asks, infos, routes, admitted)
 
     def _holder(self, id: str, known: Mapping[Unit, int]) -> Holder:

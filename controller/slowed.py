@@ -10,6 +10,8 @@ segments that ran of late take, over what the table says they take. Nothing is d
 - nothing has run for ``slow_forget_s``, perhaps since the plan sends nothing there any more: nobody knows, so the table
   is believed again and the device gets another chance.
 
+When that is so, and for long enough, is decided in ``lasting.py``.
+
 Pure: time is an argument, and nothing counts but what a beacon brings. A value counts when it has moved since the last
 beacon, because a segment that does not run repeats what it said; a device with less than two such beacons within
 ``slow_delay_s`` is not judged. A device that is faster than its table is taken at the table's word.
@@ -20,6 +22,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 import msgspec
 
 from pamdi.controller.fleet import DeviceEntry, Fleet, MergedEntry, ModelEntry
+from pamdi.controller.lasting import Lasting, wished
 
 SECONDS_MAX = 3600.0  # of one segment; more is nonsense, and must not decide anything
 ROUNDED_S = 2e-6  # beacons round to microseconds
@@ -71,30 +74,25 @@ class Speed:
         self.planned = NORMAL
         self._said: Dict[Piece, float] = {}
         self._ran: Dict[Piece, _Ran] = {}
-        self._heard_at = float("-inf")
-        self._wish, self._since = "", 0.0
+        self._lasting = Lasting()
 
     def heard(self, ready: Ready, models: Mapping[str, ModelEntry], type: str, now: float, terms: Terms) -> bool:
         """A beacon. Returns whether ``planned`` has changed."""
         if not terms.slow_factor or not self._note(ready, models, type, now, terms):
             return False
-        silent = now > self._heard_at + terms.slow_delay_s
-        self._heard_at = now
-        wish = self._wished(terms)
-        if wish != self._wish or silent:
-            self._wish, self._since = wish, now
-        if not wish or now < self._since + terms.slow_delay_s:
+        wish = wished(self._ratio(), self.planned.factor, terms.slow_factor, terms.normal_factor)
+        if not self._lasting.lasts(wish, now, terms.slow_delay_s, silent_s=terms.slow_delay_s):
             return False
-        self._wish = ""
         self.planned = NORMAL if wish == "normal" else self._present()
         return True
 
     def age(self, now: float, terms: Terms) -> bool:
         """Returns whether ``planned`` has changed: nothing has run for too long, or nobody wants to know any more."""
-        known = bool(terms.slow_factor) and now < self._heard_at + terms.slow_forget_s
+        known = bool(terms.slow_factor) and now < self._lasting.heard_at + terms.slow_forget_s
         if self.planned is NORMAL or known:
             return False
-        self.planned, self._wish = NORMAL, ""
+        self.planned = NORMAL
+        self._lasting.forget()
         self._ran.clear()
         return True
 
@@ -121,17 +119,6 @@ class Speed:
     def _present(self) -> Slower:
         """By what ran of late; never faster than the table."""
         return Slower(self._ratio(), {piece: max(1.0, ran.ratio) for piece, ran in self._ran.items()})
-
-    def _wished(self, terms: Terms) -> str:
-        """What ``planned`` should become if this lasts; empty: what it is."""
-        planned, ratio = self.planned.factor, self._ratio()
-        if ratio > planned * terms.slow_factor:
-            return "slower"
-        if self.planned is NORMAL:
-            return ""
-        if ratio < terms.normal_factor:
-            return "normal"
-        return "better" if ratio * terms.slow_factor < planned else ""
 
 
 def _table_s(models: Mapping[str, ModelEntry], model: str, type: str, first: int, stop: int) -> Optional[float]:

@@ -6,7 +6,7 @@ segments of one work every queued work may go first, and a work that goes on whe
 class, so that a run is not re-queued at the tail.
 """
 
-from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from pamdi.core.context import Context
 from pamdi.core.holdings import Held, Holdings
@@ -18,6 +18,13 @@ from pamdi.core.tally import Tally
 from pamdi.core.work import Key
 
 Able = Sequence[Tuple[Held, Segment]]
+
+
+class Upcoming(NamedTuple):
+    """A piece that is likely to be started next: its works' payloads, in order."""
+
+    segment: Segment
+    payloads: Tuple[Any, ...]
 
 
 def waiting(held: Held, urgency: float) -> Waiting:
@@ -95,6 +102,16 @@ class Compute:
                 return held
         return None
 
+    def upcoming(self) -> Optional[Upcoming]:
+        """What of the queue would go first as things are now. A guess and nothing more: what is in the air may go on
+        here before it, a more urgent work may come, or its results may have no room."""
+        able = self._able()
+        if not able:
+            return None
+        first, segment = able[0]
+        batch = (first, *self._mates(able, first, segment))
+        return Upcoming(segment, tuple(held.payload for held in batch))
+
     def finish(self) -> Tuple[Held, ...]:
         batch, self.batch, self.running, self.segment = self.batch, (), None, None
         self._context.here += 1
@@ -138,7 +155,8 @@ class Compute:
         most = self._slots.batch_max(segment)
         if most == 1 or not self._is_single(first):
             return []
-        if any(held.klass > first.klass for held in self._queue.values()):
+        alone = not self._context.policy.batches_beside_urgent
+        if alone and any(held.klass > first.klass for held in self._queue.values()):
             return []
         mates = [
             held

@@ -9,12 +9,13 @@ executor is given its next segment, empty draining slots go, and neighbours hear
 work that has just arrived is placed before a lower one can be started.
 """
 
-from typing import Any, Callable, Dict, List, Optional, Type
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type
 
 from pamdi.core import events as ev
 from pamdi.core import messages as ms
 from pamdi.core.admitted import Admitted
 from pamdi.core.beacons import Beacons
+from pamdi.core.compute import Upcoming
 from pamdi.core.context import Context
 from pamdi.core.errors import ConfigError
 from pamdi.core.head import Head
@@ -65,6 +66,14 @@ class Device:
         self._on_event[type(event)](event)
         self._settle()
         return context.out
+
+    def upcoming(self) -> Optional[Upcoming]:
+        """What is likely to be started after what is in the air: a hint, which changes nothing."""
+        return self.placing.compute.upcoming() if self.placing.compute.running is not None else None
+
+    def leaves(self) -> Tuple[bool, ...]:
+        """Of each work in the air, whether it is likely to go elsewhere next: a hint, which changes nothing."""
+        return self.placing.leaves()
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""

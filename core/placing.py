@@ -163,6 +163,15 @@ class Placing:
         if best is not None and best.device != self._context.device:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
 
+    def leaves(self) -> Tuple[bool, ...]:
+        """Of each work in the air, whether its next place is likely not to be here: its answer is made, another device
+        has been asked, or nothing here goes on with it."""
+        segment, asking, slots = self.compute.segment, self.asking, self._slots
+        if segment is None:
+            return ()
+        goes_on = slots.ready_at(segment.model, segment.stop) is not None
+        return tuple(not goes_on or asking.get(held.key.at(segment.stop)) is not None for held in self.compute.batch)
+
     def _is_first(self, klass: float) -> bool:
         """Whether a work of this class that goes on here comes before all that seek, or will in this event."""
         if self.asking.overdue:
@@ -260,7 +269,8 @@ class Placing:
     def _outputs_left(self, held: Held, segment: Segment) -> int:
         """How many works like this one may be started at once: one while a more urgent tensor was promised room and may
         come at any moment; else as many results as may wait to leave. Answers wait for nobody."""
-        if any(entry.rtc.urgency > held.klass for entry in self.room.promised()):
+        alone = not self._context.policy.batches_beside_urgent
+        if alone and any(entry.rtc.urgency > held.klass for entry in self.room.promised()):
             return 1
         model = self._context.models.get(held.model)
         if model is not None and segment.stop >= model.units:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pamdi.core.errors import BadInput
 from pamdi.core.tensors import DTYPE_BYTES, TensorSpec
+from pamdi.engines.resident import Resident
 
 Payload = Dict[str, "np.ndarray"]
 
@@ -35,6 +36,9 @@ def _raw(array: "np.ndarray") -> memoryview:
 
 
 def nbytes(payload: Mapping[str, "np.ndarray"]) -> int:
+    """What it has to carry; what is on a GPU stays there."""
+    if isinstance(payload, Resident):
+        return payload.nbytes
     return sum(array.nbytes for array in payload.values())
 
 

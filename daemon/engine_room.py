@@ -1,16 +1,23 @@
-"""The two threads that touch engines: one runs and unloads them, one loads them.
+"""The threads that touch engines: one runs and unloads them, one loads them, one sends inputs ahead.
 
 Nothing but the runner may call the back end's ``run``. Loading has a thread of its own so that a new engine does not
-stop the work of the old ones. A GPU's context belongs to neither: the back end makes it the calling thread's own for as
-long as each call lasts.
+stop the work of the old ones. So has the third, since the runner waits for the GPU just when the next inputs should be
+on their way; it is there only where a back end can do something ahead. A GPU's context belongs to none: the back end
+makes it the calling thread's own for as long as each call lasts.
+
+Outputs may stay on the GPU. Those that are likely to leave the device begin to come when they are made, so that their
+bytes are here by the time that somebody reads them, while the next piece already computes.
 """
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Dict, Optional, Sequence
 
+from pamdi.core.compute import Upcoming
+from pamdi.core.device import Device
 from pamdi.core.errors import BadInput, PamdiError
 from pamdi.core.events import (
     EngineFailed,
@@ -25,8 +32,9 @@ from pamdi.core.instructions import Infer, InferTogether, Load, Part, Unload
 from pamdi.core.segment import Segment
 from pamdi.daemon.arrays import nbytes
 from pamdi.daemon.host import memory_available_bytes
-from pamdi.engines.backend import Backend
+from pamdi.engines.backend import Backend, Prepares
 from pamdi.engines.manifest import read_manifest
+from pamdi.engines.resident import Resident
 
 MARGIN_BYTES = 64 * 2**20  # what a load must leave free: CPU and GPU share a Jetson's memory
 
@@ -53,6 +61,9 @@ class EngineRoom:
         self._loop = asyncio.get_running_loop()
         self._runner = ThreadPoolExecutor(1, "runner")
         self._loader = ThreadPoolExecutor(1, "loader")
+        self._preparer = ThreadPoolExecutor(1, "preparer") if isinstance(backend, Prepares) else None
+        self._hint: Optional[Upcoming] = None
+        self._looked_at = -1
         self.busy_s = 0.0
         self.runs = 0
         self._batched = 0
@@ -61,11 +72,23 @@ class EngineRoom:
         """Of the executor and its back end."""
         return {"works_in_batches": self._batched, **self._backend.counters}
 
-    def infer(self, instruction: Infer) -> None:
-        self._runner.submit(self._infer, instruction, self._is_urgent(instruction.urgency))
+    def infer(self, instruction: Infer, leaves: Sequence[bool] = (True,)) -> None:
+        """``leaves``: whether the outputs are likely to be read elsewhere next, by work."""
+        self._runner.submit(self._infer, instruction, self._is_urgent(instruction.urgency), leaves)
 
-    def infer_together(self, instruction: InferTogether) -> None:
-        self._runner.submit(self._infer_together, instruction, self._is_urgent(instruction.urgency))
+    def infer_together(self, instruction: InferTogether, leaves: Sequence[bool] = ()) -> None:
+        self._runner.submit(self._infer_together, instruction, self._is_urgent(instruction.urgency), leaves)
+
+    def look_ahead(self, device: Device) -> None:
+        """While a piece computes, what is likely to come next may be on its way. One hint waits at most, the newest."""
+        here = device.context.here
+        if self._preparer is None or here == self._looked_at:
+            return
+        self._looked_at = here
+        hint = device.upcoming()
+        waits, self._hint = self._hint is not None, hint
+        if hint is not None and not waits:
+            self._preparer.submit(self._prepare)
 
     def load(self, instruction: Load) -> None:
         self._loader.submit(self._load, instruction)
@@ -77,14 +100,25 @@ class EngineRoom:
     def close(self) -> None:
         self._runner.shutdown(wait=False)
         self._loader.shutdown(wait=False)
+        if self._preparer is not None:
+            self._preparer.shutdown(wait=False)
 
     def _say(self, event: Any) -> None:
         self._loop.call_soon_threadsafe(self._on_event, event)
 
-    def _infer(self, instruction: Infer, urgent: bool) -> None:
+    def _prepare(self) -> None:
+        hint, self._hint = self._hint, None
+        handle = self._handles.get(hint.segment) if hint is not None else None
+        if hint is None or handle is None or not isinstance(self._backend, Prepares):
+            return
+        with contextlib.suppress(Exception):  # if it matters, the run will say so, and whose it is
+            self._backend.prepare(handle, hint.payloads)
+
+    def _infer(self, instruction: Infer, urgent: bool, leaves: Sequence[bool]) -> None:
         began = time.monotonic()
         try:
             outputs = self._backend.run(self._handles[instruction.segment], instruction.payload, urgent)
+            _bring([outputs], leaves)
         except Exception as error:  # a vendor's runtime may raise anything; the work goes elsewhere, with the reason
             self._say(InferenceFailed(instruction.key, _reason(error)))
             return
@@ -93,12 +127,13 @@ class EngineRoom:
         self.runs += 1
         self._say(Inferred(instruction.key, outputs, nbytes(outputs), seconds))
 
-    def _infer_together(self, instruction: InferTogether, urgent: bool) -> None:
+    def _infer_together(self, instruction: InferTogether, urgent: bool, leaves: Sequence[bool]) -> None:
         began = time.monotonic()
         parts = instruction.parts
         try:
             handle = self._handles[instruction.segment]
             made = self._backend.run_together(handle, [part.payload for part in parts], urgent)
+            _bring(made, leaves or [True] * len(made))
         except Exception as error:  # the contract says never; see _infer
             made = [error] * len(parts)
         seconds = time.monotonic() - began
@@ -142,6 +177,18 @@ class EngineRoom:
         if handle is not None:
             self._backend.unload(handle)
         self._say(EngineUnloaded(segment))
+
+
+def after_pieces(instruction: Any) -> bool:
+    """Sorts an event's instructions so that the executor is told first: to send what it has just made may have to wait
+    until that has come from the GPU. All else keeps the core's order."""
+    return not isinstance(instruction, (Infer, InferTogether))
+
+
+def _bring(made: Sequence[Any], leaves: Sequence[bool]) -> None:
+    for outputs, leaving in zip(made, leaves):
+        if leaving and isinstance(outputs, Resident):
+            outputs.bring()
 
 
 def _outcome(part: Part, made: Any) -> Outcome:

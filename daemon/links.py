@@ -16,6 +16,8 @@ import time
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
+import msgspec
+
 from pamdi.core import messages as ms
 from pamdi.core.allocation import Neighbour
 from pamdi.core.errors import BadInput, ConfigError
@@ -81,7 +83,9 @@ class Links(Listener):
         """Keep dialling exactly these, where dialling is our part, and tunnels to those that cannot be dialled."""
         direct = {n for n in neighbours if not n.via and n.plane == "link"}
         self._set_tunnels([n for n in neighbours if n not in direct])
-        wanted = {n for n in direct if self._me.device < n.id} if not self._closing else set()
+        # What is planned with of a link may change; that is no reason to hang up.
+        dialled = (msgspec.structs.replace(n, rate_bytes_per_s=0.0, delay_s=0.0) for n in direct)
+        wanted = {n for n in dialled if self._me.device < n.id} if not self._closing else set()
         for neighbour in [n for n in self._dials if n not in wanted]:
             self._dials.pop(neighbour).cancel()
         for neighbour in wanted - set(self._dials):

@@ -8,8 +8,12 @@ the works: their median.
 
 A probe never goes before a work: its urgency is 0, below every class, and at each frame the more urgent message goes
 first. It never takes more than a stated share of the link's time: after a round that took t seconds, the next waits
-t / share. Its size is bounded, and grows only until it takes long enough to be told from the timer's grain.
-A peer that knows no probes never echoes; its rounds end after ECHO_S_MAX and cost next to nothing.
+t / share. Its size is bounded, and grows only until it takes long enough to be told from the timer's grain; before a
+large probe goes the smallest large one, so that a link that has become slow meanwhile is not asked for more than it can
+carry in a moment. A peer that knows no probes never echoes; its rounds end after ECHO_S_MAX and cost next to nothing.
+
+Two answers: of the last 16 rounds, for ``pamdi calibrate links``, and of the last few (``sightings.py``), for the
+controller, which plans with them.
 """
 
 import asyncio
@@ -21,11 +25,13 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Option
 import msgspec
 
 from pamdi.core import messages as ms
+from pamdi.daemon.sightings import RECENT, Sighting, rate_and_delay
 
 URGENCY = 0.0  # gamma times alpha of every source is above it
 SMALL_BYTES = 64
 LARGE_BYTES_MIN, LARGE_BYTES_MAX = 64 * 1024, 1024 * 1024
 LONG_ENOUGH_S = 0.05  # a probe that takes so long is large enough
+FORESEEN_S_MAX = 0.5  # what the smallest large probe lets one expect of the next; else that one is not sent
 ECHO_S_MAX = 10.0
 ROUNDS_KEPT = 16
 TICK_S = 0.25
@@ -72,10 +78,16 @@ class Round(NamedTuple):
 
 
 class _Target:
-    """One neighbour. ``sent_at``: of what waits for its echo, None between rounds."""
+    """One neighbour. ``sent_at``: of what waits for its echo, None between rounds; ``sent_bytes``: its size;
+    ``out_before``: what had left when it was sent. ``probed_bytes``: of this round so far. ``alone``: nothing was
+    before the small probe."""
 
     def __init__(self, next_at: float) -> None:
         self.rounds: Deque[Round] = deque(maxlen=ROUNDS_KEPT)
+        self.recent: Deque[Sighting] = deque(maxlen=RECENT)
+        self.sighted = self.sent_bytes = self.probed_bytes = 0
+        self.out_before = 0.0
+        self.alone = True
         self.next_at = self.began_at = next_at
         self.number = self.done = self.lost = 0
         self.nbytes = LARGE_BYTES_MIN
@@ -106,12 +118,13 @@ class Probes:
             target = self._targets.get(peer) or self._targets.setdefault(peer, _Target(now + self._first_wait_s()))
             if target.sent_at is not None and now - target.sent_at > ECHO_S_MAX:
                 target.lost += 1
+                self._never_echoed(target, counts, now)
                 self._end(target, now)
             if target.sent_at is None and now >= target.next_at:
                 target.began_at, target.small_s = now, None
-                target.number += 1
-                target.moved_before = _moved(counts)
-                self._send(peer, target, False, now)
+                target.moved_before, target.probed_bytes = _moved(counts), 0
+                target.alone = not counts.get("bytes_waiting", 0)
+                self._send(peer, target, False, SMALL_BYTES, now)
 
     def heard(self, peer: str, probe: Probe, now: float) -> None:
         """A probe of the peer's, or the echo of ours. Never raises: it comes from the network."""
@@ -123,29 +136,62 @@ class Probes:
             return
         if not probe.large and target.small_s is None:
             target.small_s = now - target.sent_at
-            self._send(peer, target, True, now)
+            target.alone = target.alone and self._idle(peer, target)
+            self._send(peer, target, True, LARGE_BYTES_MIN, now)
         elif probe.large and target.small_s is not None:
-            self._learn(peer, target, Round(target.small_s, now - target.sent_at, target.nbytes, False))
-            self._end(target, now)
+            self._large_echoed(peer, target, Round(target.small_s, now - target.sent_at, target.sent_bytes, False), now)
 
     def document(self) -> Dict[str, Any]:
         """Per neighbour; ``null`` where nothing is known yet. ``share_max`` and the bytes say what probing may cost."""
         return {peer: self._said(target) for peer, target in sorted(self._targets.items())}
 
-    def _send(self, peer: str, target: _Target, large: bool, now: float) -> None:
-        target.sent_at = now
-        body = _ZEROS[: target.nbytes if large else SMALL_BYTES]
-        if not self._links.send_probe(peer, Probe(target.number, large), body):
+    def _send(self, peer: str, target: _Target, large: bool, nbytes: int, now: float) -> None:
+        target.number += 1
+        target.sent_at, target.sent_bytes = now, nbytes
+        target.out_before = self._counts(peer).get("bytes_out", 0)
+        target.probed_bytes += nbytes
+        if not self._links.send_probe(peer, Probe(target.number, large), _ZEROS[:nbytes]):
             target.lost += 1
             self._end(target, now)
 
-    def _learn(self, peer: str, target: _Target, found: Round) -> None:
-        moved = _moved(self._links.counters().get(peer, {})) - target.moved_before
-        idle = moved <= found.nbytes + SMALL_BYTES + OVERHEAD_BYTES_MAX + found.nbytes // 1000
-        target.rounds.append(found._replace(idle=idle))
-        target.done += 1
-        if found.large_s - found.small_s < LONG_ENOUGH_S and target.nbytes < LARGE_BYTES_MAX:
+    def _large_echoed(self, peer: str, target: _Target, found: Round, now: float) -> None:
+        if found.nbytes < target.nbytes:
+            foreseen_s = (found.large_s - found.small_s) * target.nbytes / found.nbytes
+            if foreseen_s <= FORESEEN_S_MAX:
+                self._send(peer, target, True, target.nbytes, now)
+                return
+            target.nbytes = found.nbytes
+        elif found.large_s - found.small_s < LONG_ENOUGH_S:
             target.nbytes = min(2 * target.nbytes, LARGE_BYTES_MAX)
+        self._learn(target, found._replace(idle=self._idle(peer, target)), self._counts(peer))
+        self._end(target, now)
+
+    def _learn(self, target: _Target, found: Round, counts: Mapping[str, float]) -> None:
+        target.rounds.append(found)
+        target.done += 1
+        small_s = found.small_s if target.alone else None
+        moved_bytes = counts.get("bytes_out", 0) - target.out_before
+        self._sight(target, Sighting(small_s, found.large_s, found.nbytes - SMALL_BYTES, moved_bytes, found.idle))
+
+    def _never_echoed(self, target: _Target, counts: Mapping[str, float], now: float) -> None:
+        """It may still wait to leave; then the link has been busy since, and that tells its rate."""
+        assert target.sent_at is not None
+        target.nbytes = LARGE_BYTES_MIN
+        moved_bytes = counts.get("bytes_out", 0) - target.out_before
+        if counts.get("bytes_waiting", 0) and moved_bytes:
+            self._sight(target, Sighting(None, now - target.sent_at, target.sent_bytes, moved_bytes, False))
+
+    def _sight(self, target: _Target, sighting: Sighting) -> None:
+        target.recent.append(sighting)
+        target.sighted += 1
+
+    def _idle(self, peer: str, target: _Target) -> bool:
+        """Whether nothing but probes and small messages has moved since the round began."""
+        moved = _moved(self._counts(peer)) - target.moved_before
+        return moved <= target.probed_bytes + OVERHEAD_BYTES_MAX + target.probed_bytes // 1000
+
+    def _counts(self, peer: str) -> Mapping[str, float]:
+        return self._links.counters().get(peer, {})
 
     def _end(self, target: _Target, now: float) -> None:
         took_s = now - target.began_at
@@ -159,12 +205,17 @@ class Probes:
     def _said(self, target: _Target) -> Dict[str, Any]:
         idle = [found for found in target.rounds if found.idle]
         busy = [found for found in target.rounds if not found.idle]
+        rate, delay_s = rate_and_delay(target.recent)
         return {
             "delay_s": _rounded(min((found.small_s for found in target.rounds), default=None), 2),
             "rate_bytes_per_s": idle_rate(idle),
             "beside_works_bytes_per_s": round(median(found.rate_bytes_per_s for found in busy)) if busy else None,
             "rounds": target.done, "idle_rounds": len(idle), "busy_rounds": len(busy), "lost": target.lost,
             "probe_bytes": target.nbytes, "share_max": self._config.share_max,
+            "recent": {
+                "rate_bytes_per_s": None if rate is None else round(rate), "delay_s": _rounded(delay_s, 1),
+                "rounds": target.sighted,
+            },
         }  # fmt: skip
 
 

@@ -21,12 +21,12 @@ from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core.allocation import DeviceAllocation
 from pamdi.core.device import Device
-from pamdi.core.errors import BadInput
+from pamdi.core.errors import BadInput, EngineError
 from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
 from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
-from pamdi.daemon.engine_room import EngineRoom
+from pamdi.daemon.engine_room import EngineRoom, after_pieces
 from pamdi.daemon.host import describe_host
 from pamdi.daemon.info import device_info
 from pamdi.daemon.journal import Journal
@@ -176,7 +176,7 @@ class Service:
             await asyncio.sleep(self.config.stats_every_s)
             document = self._stats.document(self._device, self.counters, self._engines, self._links, describe_host())
             document["probes"] = self._probes.document()
-            self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0)
+            self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0, True)
 
     async def _close(self) -> None:
         if self._wake is not None:
@@ -202,11 +202,19 @@ class Service:
                 said = self._device.handle(event, now)
                 if self._recorder is not None:
                     self._recorder.happened(now, event, said)
-                for instruction in said:
+                for instruction in sorted(said, key=after_pieces):
                     self._doers[type(instruction)](instruction)
+        except EngineError as error:  # what lay on the GPU cannot be read any more
+            self._end(error)
         finally:
             self._handling = False
+        self._engines.look_ahead(self._device)
         self._set_alarm()
+
+    def _end(self, error: EngineError) -> None:
+        """Whoever handed us the works that are lost has them still, and hands them on when we are gone."""
+        if not self._stopped.done():
+            self._stopped.set_exception(error)
 
     def _from_thread(self, event: Any) -> None:
         self._loop.call_soon_threadsafe(self.happened, event)
@@ -305,8 +313,8 @@ class Service:
     def _make_doers(self) -> Dict[Type[Any], Callable[[Any], None]]:
         return {
             ins.Send: self._send,
-            ins.Infer: self._engines.infer,
-            ins.InferTogether: self._engines.infer_together,
+            ins.Infer: lambda i: self._engines.infer(i, self._device.leaves()),
+            ins.InferTogether: lambda i: self._engines.infer_together(i, self._device.leaves()),
             ins.Load: self._engines.load,
             ins.Unload: self._engines.unload,
             ins.JournalOpen: self._journal.put,

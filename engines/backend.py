@@ -1,11 +1,12 @@
 """What every engine back end does. One contract test runs against all of them.
 
-One thread runs and unloads; another may load at the same time. Handles are the back end's own; a handle is good until
-unloaded.
+One thread runs and unloads; another may load at the same time, a third prepare. Handles are the back end's own; a
+handle is good until unloaded. Answers are arrays by name, or look like them (``resident``), and may be read by any
+thread, for as long as anybody holds them.
 """
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Protocol, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Protocol, Sequence, Tuple, Union, runtime_checkable
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from pamdi.core.segment import Segment
 from pamdi.engines.manifest import Manifest, TensorInfo
 
 Arrays = Dict[str, "np.ndarray"]
-Outcome = Union[Arrays, Exception]
+Outcome = Union[Mapping[str, "np.ndarray"], Exception]
 
 
 class Backend(Protocol):
@@ -27,7 +28,7 @@ class Backend(Protocol):
     def load(self, folder: Path, segment: Segment) -> Any:
         """Make ``segment`` ready and return its handle. Raises EngineError: what, where, how to mend."""
 
-    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Mapping[str, "np.ndarray"]:
         """The segment's outputs for these inputs. ``urgent``: before others, where the hardware can tell them apart.
         Raises BadInput when the inputs are not what the manifest says."""
 
@@ -47,7 +48,17 @@ class Backend(Protocol):
         """Name, version, precision and where it runs, for people."""
 
 
-def check_tensors(tensors: Mapping[str, "np.ndarray"], expected: Tuple[TensorInfo, ...], what: str) -> None:
+@runtime_checkable
+class Prepares(Protocol):
+    """A back end whose inputs travel: they may be sent ahead."""
+
+    def prepare(self, handle: Any, works: Sequence[Mapping[str, "np.ndarray"]]) -> None:
+        """A hint: a run of ``handle`` for these works is likely to come next, so what they need may be on its way while
+        another computes. Nobody waits for it, and a run for other works is as good as without. By any thread; may raise
+        what ``run`` would."""
+
+
+def check_tensors(tensors: Mapping[str, Any], expected: Tuple[TensorInfo, ...], what: str) -> None:
     """Raises BadInput naming the first tensor that is missing, of another dtype or of another shape."""
     names = {tensor.name for tensor in expected}
     if set(tensors) != names:

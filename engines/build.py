@@ -24,7 +24,7 @@ from pamdi.core.errors import EngineError
 from pamdi.engines.device_types import DeviceType, device_type
 from pamdi.engines.half_store import read_about
 from pamdi.engines.here import Here
-from pamdi.engines.int8 import read_examples
+from pamdi.engines.int8 import RANGES, read_examples
 from pamdi.engines.manifest import EngineInfo, Manifest, SegmentInfo, checked_file, read_manifest, sha256_of
 from pamdi.engines.store import Store
 from pamdi.engines.tensorrt_builder import BACKENDS
@@ -39,7 +39,7 @@ UNFINISHED = ".building-"
 
 class Wanted(NamedTuple):
     """``workspace_bytes``: None for a quarter of the smallest board's memory, or of this machine's if that is less.
-    ``inputs``: what INT8 is calibrated on, an .npz file; nothing else is ever made INT8."""
+    ``inputs``: what INT8 is calibrated on, an .npz file; nothing else is ever made INT8. ``ranges``: how; see int8."""
 
     device: str
     backend: str = "tensorrt"
@@ -47,6 +47,7 @@ class Wanted(NamedTuple):
     batches: Tuple[int, int, int] = BATCHES
     workspace_bytes: Optional[int] = None
     inputs: Optional[Path] = None
+    ranges: str = "entropy"
 
 
 class Step(NamedTuple):
@@ -107,6 +108,8 @@ def _possible(folder: Path, manifest: Manifest, wanted: Wanted, here: Here) -> D
         raise EngineError("int8 and inputs go together: --precision int8 --inputs FILE.npz, which decide what it loses")
     if wanted.inputs is not None:
         read_examples(wanted.inputs, manifest)
+    if wanted.ranges not in RANGES:
+        raise EngineError(f"ranges {wanted.ranges!r} are unknown: one of {', '.join(RANGES)}")
     small, usual, large = wanted.batches
     if not 1 <= small <= usual <= large:
         raise EngineError(f"batches {small},{usual},{large}: give SMALLEST,USUAL,LARGEST in order, from 1")
@@ -147,7 +150,7 @@ def _mark(wanted: Wanted, device: DeviceType, here: Here, tensorrt: str) -> Dict
 def _flags(wanted: Wanted) -> Tuple[str, ...]:
     if wanted.inputs is None:
         return ("detailed",)
-    return ("detailed", f"int8 by entropy on {sha256_of(wanted.inputs)[:12]}")
+    return ("detailed", f"int8, ranges by {wanted.ranges}, on {sha256_of(wanted.inputs)[:12]}")
 
 
 DECIDE = ("device_type", "backend", "precision", "tensorrt", "compute_capability", "batches", "flags")
@@ -170,7 +173,8 @@ def _job(folder: Path, info: SegmentInfo, wanted: Wanted, device: DeviceType, he
     workspace = wanted.workspace_bytes or int(min(smallest, default=4 << 30) * WORKSPACE_SHARE)
     return {
         "first": info.first, "stop": info.stop, "precision": wanted.precision, "batches": wanted.batches,
-        "workspace_bytes": workspace, "inputs": str(wanted.inputs or ""), "target": device.compute_capability,
+        "workspace_bytes": workspace, "inputs": str(wanted.inputs or ""), "ranges": wanted.ranges,
+        "target": device.compute_capability,
         "out": str(_unfinished(folder, info)),
         "timing_cache": str(folder / ".timing" / f"{device.name}-{wanted.backend}.cache"),
     }  # fmt: skip

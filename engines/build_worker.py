@@ -78,13 +78,20 @@ class Worker:
         self._chain: Optional[_Chain] = None
 
     def build(
-        self, first: int, stop: int, precision: str, out: Path, settings: Settings, inputs: str = ""
+        self,
+        first: int,
+        stop: int,
+        precision: str,
+        out: Path,
+        settings: Settings,
+        inputs: str = "",
+        ranges: str = "entropy",
     ) -> Dict[str, Any]:
         """Build units ``first`` to ``stop - 1`` into ``out``. Returns what the manifest should say of it."""
         info = self._manifest.segment(first, stop)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".building-") as staging:
             if precision == "int8":
-                graph, kept, error = self._quantise(info, Path(inputs), Path(staging))
+                graph, kept, error = self._quantise(info, Path(inputs), ranges, Path(staging))
             else:
                 graph, kept, error = self._graph(info, precision, Path(staging))
             built = build_plan(self._bindings, graph, settings, self._go_on)
@@ -123,7 +130,7 @@ class Worker:
         return path, half.kept, measured.max_abs_error
 
     def _quantise(
-        self, info: SegmentInfo, inputs: Path, staging: Path
+        self, info: SegmentInfo, inputs: Path, ranges: str, staging: Path
     ) -> Tuple[Path, Tuple[str, ...], Optional[float]]:
         """In INT8, by what enters the segment when every second of the inputs is run; the others judge."""
         from pamdi.engines.half_store import measure
@@ -135,7 +142,7 @@ class Worker:
         if entering is None:
             raise EngineError(f"segment {info.first}:{info.stop}: no segments lead there, so it cannot be calibrated")
         path = staging / info.onnx
-        to_int8(source, path, {name: array[0::2] for name, array in entering.items()})
+        to_int8(source, path, {name: array[0::2] for name, array in entering.items()}, ranges)
         judging = {name: array[1::2] for name, array in entering.items()}
         measured, _ = measure(self._chain.backend, self._folder, self._manifest, info, path, judging)
         return path, ("all but convolutions and matrix products",), measured.max_abs_error
@@ -175,7 +182,7 @@ def main() -> int:
         )
         try:
             out = Path(job["out"])
-            done = worker.build(job["first"], job["stop"], precision, out, settings, job["inputs"])
+            done = worker.build(job["first"], job["stop"], precision, out, settings, job["inputs"], job["ranges"])
         except (PamdiError, MemoryError, OSError) as error:
             _tell(error=str(error) or type(error).__name__)
         else:

@@ -90,11 +90,14 @@ class CudaBindingsMemory:
     def wait_for(self, event: int) -> None:
         _checked(self._driver.cuEventSynchronize(event))
 
-    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int) -> None:
-        _checked(self._driver.cuMemcpyHtoDAsync(address, pinned.key, nbytes, stream))
+    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int, at: int = 0) -> None:
+        _checked(self._driver.cuMemcpyHtoDAsync(address, pinned.key + at, nbytes, stream))
 
-    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int) -> None:
-        _checked(self._driver.cuMemcpyDtoHAsync(pinned.key, address, nbytes, stream))
+    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int, at: int = 0) -> None:
+        _checked(self._driver.cuMemcpyDtoHAsync(pinned.key + at, address, nbytes, stream))
+
+    def across(self, to: int, address: int, nbytes: int, stream: int) -> None:
+        _checked(self._driver.cuMemcpyDtoDAsync(to, address, nbytes, stream))
 
     def wait(self, stream: int) -> None:
         _checked(self._driver.cuStreamSynchronize(stream))

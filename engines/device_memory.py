@@ -102,11 +102,14 @@ class DeviceMemory(Protocol):
     def wait_for(self, event: int) -> None:
         """The host waits for the event."""
 
-    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int) -> None:
-        """Copy, in the stream's order."""
+    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int, at: int = 0) -> None:
+        """Copy to ``address``, in the stream's order, what is in ``pinned`` from byte ``at`` on."""
 
-    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int) -> None:
-        """Copy, in the stream's order."""
+    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int, at: int = 0) -> None:
+        """Copy from ``address``, in the stream's order, into ``pinned`` from byte ``at`` on."""
+
+    def across(self, to: int, address: int, nbytes: int, stream: int) -> None:
+        """Copy from ``address`` to another on the device, in the stream's order."""
 
     def wait(self, stream: int) -> None:
         """Until all that was put into the stream is done."""

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, Sequence
 import numpy as np
 
 from pamdi.core.segment import Segment
-from pamdi.engines.backend import Arrays, Backend, Outcome, one_by_one
+from pamdi.engines.backend import Backend, Outcome, one_by_one
 
 
 class PacedBackend:
@@ -30,7 +30,7 @@ class PacedBackend:
     def load(self, folder: Path, segment: Segment) -> Any:
         return (self._inner.load(folder, segment), segment)
 
-    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
+    def run(self, handle: Any, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Mapping[str, "np.ndarray"]:
         inner, segment = handle
         until = self._clock() + self.seconds.get(segment, 0.0)
         outputs = self._inner.run(inner, tensors, urgent)

@@ -100,11 +100,14 @@ class PycudaMemory:
     def wait_for(self, event: int) -> None:
         self._events[event].synchronize()
 
-    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int) -> None:
-        self._driver.memcpy_htod_async(address, pinned.array[:nbytes], self._streams[stream])
+    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int, at: int = 0) -> None:
+        self._driver.memcpy_htod_async(address, pinned.array[at : at + nbytes], self._streams[stream])
 
-    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int) -> None:
-        self._driver.memcpy_dtoh_async(pinned.array[:nbytes], address, self._streams[stream])
+    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int, at: int = 0) -> None:
+        self._driver.memcpy_dtoh_async(pinned.array[at : at + nbytes], address, self._streams[stream])
+
+    def across(self, to: int, address: int, nbytes: int, stream: int) -> None:
+        self._driver.memcpy_dtod_async(to, address, nbytes, self._streams[stream])
 
     def wait(self, stream: int) -> None:
         self._streams[stream].synchronize()

@@ -1,96 +1,66 @@
 """Back end ``tensorrt``: engines that ``pamdi engines build`` made on a board of this type.
 
 An engine is loaded only when it fits this device (see ``fitting``) and its file is what the manifest says. Its buffers
-are taken once, for the largest batch of its profile: device memory and pinned host memory per tensor, twice. For two
-works may be in flight: while one computes, the next one's inputs are copied on a stream of their own, and the outputs
-of the one before on another; events say who waits for whom, and answers come in the order in which works were begun.
-Urgent works have streams that the GPU serves first. Segments that follow each other on this board hand over on the
-device: the next engine reads where the last one wrote. Unloading gives back all.
+are taken once, for the largest batch of its profile: device memory and pinned host memory per tensor, inputs twice and
+outputs three times. While one run computes, the next one's inputs are copied on a stream of their own (``prepare``, or
+the next run of the same call), and the outputs of the one before on another; events say who waits for whom, and answers
+come in the order in which runs were begun. Urgent works compute in a stream that the GPU serves first; for copies CUDA
+knows no priorities. An answer stays on the device until it is read (``resident``): segments that follow each other on
+this board hand over there, the next engine reads where the last one wrote. Unloading gives back all.
 
-Every call makes the GPU's context its thread's own while it lasts: a daemon loads in one thread and runs in another.
+Every call makes the GPU's context its thread's own while it lasts: a daemon loads in one thread, runs in another,
+prepares in a third, and reads answers wherever it wants.
 """
 
+import itertools
+import threading
 from collections import Counter, deque
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
-
-import numpy as np
+from typing import Any, Callable, Deque, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 from pamdi.core.errors import BadInput, EngineError
 from pamdi.core.segment import Segment
-from pamdi.engines.backend import Arrays, Outcome, check_tensors
-from pamdi.engines.device_memory import DeviceMemory, Pinned, open_device_memory
+from pamdi.engines.backend import Outcome, check_tensors
+from pamdi.engines.device_memory import DeviceMemory, open_device_memory
 from pamdi.engines.fitting import Device, fits
 from pamdi.engines.here import this_machine
 from pamdi.engines.manifest import EngineInfo, Manifest, TensorInfo, checked_file, read_manifest
+from pamdi.engines.resident import Buffer, Place, Resident, Slice, nbytes_of, where_of
 from pamdi.engines.tensorrt_builder import Bindings, open_bindings
+from pamdi.engines.tensorrt_inputs import Inputs, Sources, Work, inputs_for, lying_together, places_of
 from pamdi.engines.tensorrt_runs import Runs
 from pamdi.engines.tensorrt_together import run_works
 from pamdi.engines.tensorrt_versions import cannot
 
-IN_FLIGHT_MAX = 2  # works begun and not finished; as many places as each engine has
-
-
-class Buffer(NamedTuple):
-    """One tensor's place on the device and its double on the host, both for the largest batch."""
-
-    info: TensorInfo
-    address: int
-    pinned: Pinned
-
-
-class Place(NamedTuple):
-    """Where one work in flight has its tensors: by name, those that the engine takes and makes."""
-
-    inputs: Dict[str, Buffer]
-    outputs: Dict[str, Buffer]
+IN_FLIGHT_MAX = 2  # runs begun and not finished; as many sets of inputs as each engine has
+PLACES = 3  # for an engine's outputs: those in flight, and one for an answer that waits for its next segment
 
 
 class Loaded(NamedTuple):
     """``entering``, ``leaving``: all that crosses the segment's boundaries, so also what goes around the engine.
-    ``batches``: smallest and largest."""
+    ``batches``: smallest and largest. ``inputs`` and ``places`` are empty once it is unloaded."""
 
     segment: Segment
     runs: Runs
-    places: Tuple[Place, ...]
+    inputs: List[Inputs]
+    places: List[Place]
     entering: Tuple[TensorInfo, ...]
     leaving: Tuple[TensorInfo, ...]
     batches: Tuple[int, int]
 
 
-class Streams(NamedTuple):
-    """Of one urgency: inputs, engines and outputs each go their own way."""
-
-    inwards: int
-    compute: int
-    outwards: int
-
-
-class Marks(NamedTuple):
-    """Events of one place in flight: its inputs are in, its engines are done, its outputs are out."""
-
-    copied: int
-    computed: int
-    done: int
-
-
 class Flight(NamedTuple):
-    """A work begun. ``made``: what it leaves on the device; ``around``: what it leaves that never was there."""
+    """A run begun. ``sources``: where its works' tensors are, by work, each with its size in the batch; ``reads``: the
+    places in which some of them lie. ``works`` keeps them there."""
 
-    number: int
-    last: Loaded
-    batch: int
+    handle: Loaded
+    works: Tuple[Work, ...]
+    sources: List[Sources]
+    sizes: List[int]
+    reads: FrozenSet[int]
+    inputs: Inputs
+    place: Place
     stream: int
-    made: Dict[str, Buffer]
-    around: Arrays
-
-
-class Kept(NamedTuple):
-    """The answer given last, and where it still is on the device."""
-
-    arrays: Arrays
-    number: int
-    made: Dict[str, Buffer]
 
 
 class TensorRTBackend:
@@ -111,16 +81,18 @@ class TensorRTBackend:
         self._memory = memory or open_device_memory()
         self._log = log
         self.counters: "Counter[str]" = Counter()
-        self._number = 0
+        self._lock = threading.RLock()  # whoever runs, and whoever prepares
         self._flights: Deque[Flight] = deque()
-        self._kept: Optional[Kept] = None
+        self._used = itertools.count(1)
+        self._hinted: Optional[Inputs] = None
         with self._memory.current():
             self._device = device or self._this_device()
             self._runtime = self._bindings.trt.Runtime(self._bindings.trt.Logger(self._bindings.trt.Logger.WARNING))
-            self._streams = {
-                urgent: Streams(*(self._memory.stream(urgent) for _ in Streams._fields)) for urgent in (False, True)
-            }
-            self._marks = [Marks(*(self._memory.event() for _ in Marks._fields)) for _ in range(IN_FLIGHT_MAX)]
+            self._compute = {urgent: self._memory.stream(urgent) for urgent in (False, True)}
+            self._inwards, self._outwards = self._memory.stream(False), self._memory.stream(False)
+
+    def _streams(self) -> Tuple[int, ...]:
+        return (*self._compute.values(), self._inwards, self._outwards)
 
     def _this_device(self) -> Device:
         here, capability = this_machine(), self._memory.compute_capability()
@@ -145,22 +117,19 @@ class TensorRTBackend:
         lost = {about.name for about in leaving} - {about.name for about in (*makes, *entering)}
         if lost:
             raise EngineError(f"{path}: neither makes nor passes on {sorted(lost)}: build it again")
-        taken: List[Buffer] = []
+        inputs: List[Inputs] = []
+        places: List[Place] = []
         try:
-            places = tuple(
-                Place(
-                    *(
-                        {about.name: self._buffer(about, built.batches[2], taken) for about in all}
-                        for all in (takes, makes)
-                    )
-                )
-                for _ in range(IN_FLIGHT_MAX)
-            )
+            for _ in range(IN_FLIGHT_MAX):
+                inputs.append(Inputs(self._buffers(takes, built.batches[2]), self._memory.event()))
+            for _ in range(PLACES):
+                buffers = self._buffers(makes, built.batches[2])
+                places.append(Place(buffers, self._memory.event(), self._memory.event()))
             runs = Runs(str(segment), engine, self._bindings, self._memory, self._log, self.counters)
         except Exception:
-            self._give_back(taken)
+            self._give_back(inputs, places)
             raise
-        return Loaded(segment, runs, places, entering, leaving, (built.batches[0], built.batches[2]))
+        return Loaded(segment, runs, inputs, places, entering, leaving, (built.batches[0], built.batches[2]))
 
     def _fitting(self, folder: Path, manifest: Manifest, segment: Segment, sha256: str) -> EngineInfo:
         """The segment's engine for this device, one in INT8 only where there is no other. Raises EngineError with why
@@ -192,152 +161,170 @@ class TensorRTBackend:
             )
         return [known[name] for name in names]
 
-    def _buffers(self, abouts: Sequence[TensorInfo], batch: int, taken: List[Buffer]) -> Dict[str, Buffer]:
-        return {about.name: self._buffer(about, batch, taken) for about in abouts}
-
-    def _buffer(self, about: TensorInfo, batch: int, taken: List[Buffer]) -> Buffer:
-        nbytes = max(about.item_bytes * (batch if "batch" in about.shape else 1), 1)
-        address = self._memory.take(nbytes)
+    def _buffers(self, abouts: Sequence[TensorInfo], batch: int) -> Dict[str, Buffer]:
+        """All of them, or none is taken."""
+        buffers: Dict[str, Buffer] = {}
         try:
-            pinned = self._memory.take_pinned(nbytes)
+            for about in abouts:
+                nbytes = max(nbytes_of(about, batch), 1)
+                address = self._memory.take(nbytes)
+                try:
+                    buffers[about.name] = Buffer(about, address, self._memory.take_pinned(nbytes))
+                except Exception:
+                    self._memory.give_back(address)
+                    raise
         except Exception:
-            self._memory.give_back(address)
+            self._free(buffers)
             raise
-        taken.append(Buffer(about, address, pinned))
-        return taken[-1]
+        return buffers
 
-    def unload(self, handle: Loaded) -> None:
-        with self._memory.current():
-            self._kept = None
-            for streams in self._streams.values():
-                for stream in streams:
-                    self._memory.wait(stream)
-            handle.runs.give_back()
-            for place in handle.places:
-                self._give_back([*place.inputs.values(), *place.outputs.values()])
-                place.inputs.clear()
-                place.outputs.clear()
-
-    def _give_back(self, buffers: Sequence[Buffer]) -> None:
-        for buffer in buffers:
+    def _free(self, buffers: Dict[str, Buffer]) -> None:
+        for buffer in buffers.values():
             self._memory.give_back(buffer.address)
             self._memory.give_back_pinned(buffer.pinned)
+
+    def _give_back(self, inputs: List[Inputs], places: List[Place]) -> None:
+        for taken in inputs:
+            self._memory.give_back_event(taken.copied)
+            self._free(taken.buffers)
+        for place in places:
+            self._memory.give_back_event(place.computed)
+            self._memory.give_back_event(place.copied)
+            self._free(place.buffers)
+        inputs.clear()
+        places.clear()
+
+    def unload(self, handle: Loaded) -> None:
+        """Answers that still lie in its buffers are on the host from then on."""
+        with self._lock, self._memory.current():
+            self._hinted = None
+            for place in handle.places:
+                place.take_back()
+            for stream in self._streams():
+                self._memory.wait(stream)
+            handle.runs.give_back()
+            self._give_back(handle.inputs, handle.places)
 
     def close(self) -> None:
         """Give back what the back end itself has. Its segments are unloaded before."""
         with self._memory.current():
-            for streams in self._streams.values():
-                for stream in streams:
-                    self._memory.give_back_stream(stream)
-            for marks in self._marks:
-                for event in marks:
-                    self._memory.give_back_event(event)
-        self._streams, self._marks = {}, []
+            for stream in self._streams():
+                self._memory.give_back_stream(stream)
 
     # -- running ---------------------------------------------------------------------------------------------------
 
-    def run(self, handle: Loaded, tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
-        return self.run_chain([handle], tensors, urgent)
+    def run(self, handle: Loaded, tensors: Work, urgent: bool = False) -> Resident:
+        assert not self._flights, "runs in flight are finished first"
+        self.begin(handle, [tensors], urgent)
+        return self.finish()[0]
 
-    def run_chain(self, handles: Sequence[Loaded], tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> Arrays:
-        """Run segments that follow each other; what passes between them never leaves the device."""
-        assert not self._flights, "works in flight are finished first"
-        self.begin(handles, tensors, urgent)
-        return self.finish()
-
-    def begin(self, handles: Sequence[Loaded], tensors: Mapping[str, "np.ndarray"], urgent: bool = False) -> None:
-        """Put a work into the GPU's streams: copies in, engines, copies out. At most IN_FLIGHT_MAX are begun and not
-        finished. Raises BadInput or EngineError, and then this work is not in flight."""
+    def begin(self, handle: Loaded, works: Sequence[Work], urgent: bool = False) -> None:
+        """Put one run for these works into the GPU's streams. At most IN_FLIGHT_MAX are begun and not finished. Raises
+        BadInput or EngineError, and then this one is not in flight."""
         assert len(self._flights) < IN_FLIGHT_MAX, "finish one first"
-        check_tensors(tensors, handles[0].entering, str(handles[0].segment))
-        batch = next(iter(tensors.values())).shape[0]
-        for handle in handles:
-            if not handle.batches[0] <= batch <= handle.batches[1]:
-                raise BadInput(
-                    f"{handle.segment}: batch {batch}; its engine takes {handle.batches[0]} to {handle.batches[1]}"
-                )
-        with self._memory.current():
-            streams = self._streams[urgent]
+        with self._lock, self._memory.current():
+            sources, sizes = self._read(handle, works)
+            place = self._place_for(handle, places_of(sources))
+            inputs, have = inputs_for(handle.inputs, works)
             try:
-                self._flights.append(self._put(handles, tensors, batch, streams))
+                self._put(handle, sources, sizes, inputs, have, place, self._compute[urgent])
             except Exception:
-                for stream in streams:  # nothing of it may still touch its place when another work gets that
+                for stream in self._streams():  # nothing of it may still touch what another run gets
                     self._memory.wait(stream)
+                inputs.works = ()
                 raise
-        self._number += 1
+            inputs.works, inputs.flying = tuple(works), True
+            reads = frozenset(places_of(sources))
+            self._flights.append(
+                Flight(handle, tuple(works), sources, sizes, reads, inputs, place, self._compute[urgent])
+            )
+
+    def _read(self, handle: Loaded, works: Sequence[Work]) -> Tuple[List[Sources], List[int]]:
+        """Where the works' tensors are, and each work's size in the batch. Raises BadInput for what does not fit."""
+        sources = [where_of(work) for work in works]
+        for source in sources:
+            check_tensors(source, handle.entering, str(handle.segment))
+        sizes = [next(iter(source.values())).shape[0] for source in sources]
+        low, high = handle.batches
+        if not low <= sum(sizes) <= high:
+            raise BadInput(f"{handle.segment}: batch {sum(sizes)}; its engine takes {low} to {high}")
+        return sources, sizes
+
+    def _place_for(self, handle: Loaded, read: Sequence[int]) -> Place:
+        """Where the outputs go: the first place that nobody has anything in, or the one that was used longest ago."""
+        taken = {*read, *(id(f.place) for f in self._flights), *(one for f in self._flights for one in f.reads)}
+        free = [place for place in handle.places if id(place) not in taken]
+        place = next((one for one in free if not one.lent_to()), None)
+        if place is None:
+            place = min(free, key=lambda one: one.used)
+        self.counters["answers_moved_to_host"] += place.take_back()
+        place.used = next(self._used)
+        return place
 
     def _put(
-        self, handles: Sequence[Loaded], tensors: Mapping[str, "np.ndarray"], batch: int, streams: Streams
-    ) -> Flight:
-        memory, number = self._memory, self._number
-        marks, places = self._marks[number % IN_FLIGHT_MAX], [h.places[number % IN_FLIGHT_MAX] for h in handles]
-        there = self._still_there(tensors)
-        made: Dict[str, Buffer] = {}
-        for handle, place in zip(handles, places):
-            for name, buffer in place.inputs.items():
-                if name not in there:
-                    if name not in tensors:
-                        raise BadInput(
-                            f"{handle.segment}: does not follow: it takes {sorted(place.inputs)}, given {sorted(there)}"
-                        )
-                    self._copy_in(buffer, tensors[name], streams.inwards)
-                    there[name] = buffer
-            there.update(place.outputs)
-            made.update(place.outputs)
-        memory.mark(marks.copied, streams.inwards)
-        memory.hold(streams.compute, marks.copied)
+        self, handle: Loaded, sources: List[Sources], sizes: List[int], inputs: Inputs, have: int, place: Place,
+        stream: int,
+    ) -> None:  # fmt: skip
+        memory, batch = self._memory, sum(sizes)
+        there = {name: lying_together([source[name] for source in sources]) for name in inputs.buffers}
+        self.counters["inputs_on_device"] += sum(map(bool, there.values()))
+        self.counters["inputs_prepared"] += have
+        wanted = [name for name, address in there.items() if not address]
+        if wanted and have < len(sources):
+            inputs.fill(wanted, sources, have, memory, self._inwards)
+        if wanted:
+            memory.hold(stream, inputs.copied)
         for flight in self._flights:  # an engine is in one stream at a time; of one urgency it is the same stream
-            if flight.stream != streams.compute:
-                memory.hold(streams.compute, self._marks[flight.number % IN_FLIGHT_MAX].computed)
-        self._compute(handles, places, self._still_there(tensors), batch, streams.compute)
-        memory.mark(marks.computed, streams.compute)
-        memory.hold(streams.outwards, marks.computed)
-        leaving = {about.name for about in handles[-1].leaving}
-        made = {name: buffer for name, buffer in made.items() if name in leaving}
-        for buffer in made.values():
-            memory.to_host(buffer.pinned, buffer.address, _nbytes(buffer.info, batch), streams.outwards)
-        memory.mark(marks.done, streams.outwards)
-        around = {name: tensors[name] for name in sorted(leaving - set(made))}
-        return Flight(number, handles[-1], batch, streams.compute, made, around)
+            if flight.stream != stream:
+                memory.hold(stream, flight.place.computed)
+        memory.hold(stream, place.copied)  # of an answer that nobody holds any more, though it was on its way
+        addresses = {name: address or inputs.buffers[name].address for name, address in there.items()}
+        shapes = {name: _shape(inputs.buffers[name].info, batch) for name in addresses}
+        addresses.update({name: buffer.address for name, buffer in place.buffers.items()})
+        handle.runs.start(shapes, addresses, batch, stream)
+        memory.mark(place.computed, stream)
 
-    def _still_there(self, tensors: Mapping[str, "np.ndarray"]) -> Dict[str, Buffer]:
-        """Where these very arrays lie on the device, if they are the answer given last: it is not copied in again.
-        Its place is another work's only after the next one."""
-        kept = self._kept
-        if kept is None or tensors is not kept.arrays or kept.number != self._number - 1:
-            return {}
-        return dict(kept.made)
+    def finish(self) -> List[Resident]:
+        """The answers of the works of the run that was begun first of those in flight."""
+        flight = self._flights[0]
+        try:
+            with self._memory.current():
+                self._memory.wait_for(flight.place.computed)
+            return self._answers(flight)
+        finally:
+            with self._lock:
+                self._flights.popleft()
+                flight.inputs.works, flight.inputs.flying = (), False
 
-    def _compute(
-        self, handles: Sequence[Loaded], places: Sequence[Place], there: Dict[str, Buffer], batch: int, stream: int
-    ) -> None:
-        for handle, place in zip(handles, places):
-            taken = {name: there.get(name, buffer) for name, buffer in place.inputs.items()}
-            there.update({**taken, **place.outputs})
-            shapes = {name: _shape(buffer.info, batch) for name, buffer in taken.items()}
-            addresses = {name: buffer.address for name, buffer in [*taken.items(), *place.outputs.items()]}
-            handle.runs.start(shapes, addresses, batch, stream)
+    def _answers(self, flight: Flight) -> List[Resident]:
+        answers: List[Resident] = []
+        first = 0
+        for source, size in zip(flight.sources, flight.sizes):
+            where: Sources = {}
+            for about in flight.handle.leaving:
+                made = flight.place.buffers.get(about.name)
+                where[about.name] = source[about.name] if made is None else Slice(flight.place, made, first, size)
+            answers.append(Resident(self._memory, self._outwards, where))
+            first += size
+        return answers
 
-    def _copy_in(self, buffer: Buffer, array: "np.ndarray", stream: int) -> None:
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        buffer.pinned.array[: data.size] = data
-        self._memory.to_device(buffer.address, buffer.pinned, data.size, stream)
-
-    def finish(self) -> Arrays:
-        """The answer of the work that was begun first of those in flight. Its arrays are the caller's to read."""
-        flight = self._flights.popleft()
-        with self._memory.current():
-            self._memory.wait_for(self._marks[flight.number % IN_FLIGHT_MAX].done)
-        answer: Arrays = {}
-        for about in flight.last.leaving:
-            if about.name in flight.made:
-                pinned = flight.made[about.name].pinned.array[: _nbytes(about, flight.batch)]
-                answer[about.name] = pinned.copy().view(about.dtype).reshape(_shape(about, flight.batch))
-                answer[about.name].flags.writeable = False  # the device's copy stands for it, see _still_there
-            else:
-                answer[about.name] = flight.around[about.name]
-        self._kept = Kept(answer, flight.number, flight.made)
-        return answer
+    def prepare(self, handle: Loaded, works: Sequence[Work]) -> None:
+        """Begin to copy in what these works bring from the host; of the works prepared before, only those count on from
+        now on that are these. By any thread."""
+        with self._lock, self._memory.current():
+            if all(inputs.flying for inputs in handle.inputs):
+                return  # no room; or unloaded meanwhile
+            sources, _ = self._read(handle, works)
+            if places_of(sources):
+                return  # they need no copy, or one on the device
+            inputs, have = inputs_for(handle.inputs, works)
+            if self._hinted is not None and self._hinted is not inputs and not self._hinted.flying:
+                self._hinted.works = ()
+            self._hinted = inputs
+            if have < len(works):
+                inputs.works = ()
+                inputs.fill(list(inputs.buffers), sources, have, self._memory, self._inwards)
+                inputs.works = tuple(works)
 
     # -- several works ---------------------------------------------------------------------------------------------
 
@@ -345,9 +332,7 @@ class TensorRTBackend:
         joins = all(about.shape[:1] == ("batch",) for about in (*handle.entering, *handle.leaving))
         return handle.batches[1] if joins else 1
 
-    def run_together(
-        self, handle: Loaded, works: Sequence[Mapping[str, "np.ndarray"]], urgent: bool = False
-    ) -> List[Outcome]:
+    def run_together(self, handle: Loaded, works: Sequence[Work], urgent: bool = False) -> List[Outcome]:
         return run_works(self, handle, works, urgent)
 
     def describe(self) -> Dict[str, str]:
@@ -360,7 +345,3 @@ class TensorRTBackend:
 
 def _shape(about: TensorInfo, batch: int) -> Tuple[int, ...]:
     return tuple(size if isinstance(size, int) else batch for size in about.shape)
-
-
-def _nbytes(about: TensorInfo, batch: int) -> int:
-    return about.item_bytes * (batch if "batch" in about.shape else 1)

@@ -16,7 +16,7 @@ from pamdi.core.errors import EngineError
 from pamdi.engines.device_memory import DeviceMemory
 from pamdi.engines.tensorrt_builder import Bindings
 
-GRAPHS_MAX = 16  # per engine: its batches by two slots, in practice a few
+GRAPHS_MAX = 16  # per engine: its batches by the places it reads and writes; the first free are used, so a few
 Shapes = Dict[str, Tuple[int, ...]]
 Key = Tuple[int, int, Tuple[int, ...]]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from pamdi.core.errors import BadInput
 from pamdi.engines.backend import Outcome, check_tensors
+from pamdi.engines.resident import where_of
 
 if TYPE_CHECKING:
     from pamdi.engines.tensorrt_backend import Loaded, TensorRTBackend
@@ -24,11 +25,11 @@ def run_works(backend: "TensorRTBackend", handle: "Loaded", works: Works, urgent
     begun: Deque[List[int]] = deque()
     while groups or begun:
         if not groups or len(begun) == backend.in_flight_max:
-            outcomes.update(_parts(backend, begun.popleft(), works))
+            outcomes.update(_parts(backend, begun.popleft()))
             continue
         group = groups.pop(0)
         try:
-            backend.begin([handle], _joined([works[i] for i in group]), urgent)
+            backend.begin(handle, [works[i] for i in group], urgent)
             begun.append(group)
         except Exception as error:  # a vendor's runtime may raise anything
             if len(group) == 1:
@@ -44,7 +45,7 @@ def _groups(handle: "Loaded", works: Works, most: int, outcomes: Dict[int, Outco
     room = 0
     for number, work in enumerate(works):
         try:
-            check_tensors(work, handle.entering, str(handle.segment))
+            check_tensors(where_of(work), handle.entering, str(handle.segment))
         except BadInput as error:
             outcomes[number] = error
             continue
@@ -57,23 +58,12 @@ def _groups(handle: "Loaded", works: Works, most: int, outcomes: Dict[int, Outco
     return groups
 
 
-def _parts(backend: "TensorRTBackend", group: List[int], works: Works) -> Dict[int, Outcome]:
+def _parts(backend: "TensorRTBackend", group: List[int]) -> Dict[int, Outcome]:
     try:
-        whole = backend.finish()
+        return dict(zip(group, backend.finish()))
     except Exception as error:
         return dict.fromkeys(group, error)
-    if len(group) == 1:
-        return {group[0]: whole}
-    ends = np.cumsum([_count(works[number]) for number in group])[:-1]
-    parts = {name: np.split(array, ends) for name, array in whole.items()}
-    return {number: {name: parts[name][i] for name in whole} for i, number in enumerate(group)}
 
 
 def _count(work: Mapping[str, "np.ndarray"]) -> int:
-    return int(next(iter(work.values())).shape[0])
-
-
-def _joined(works: Works) -> Mapping[str, "np.ndarray"]:
-    if len(works) == 1:
-        return works[0]
-    return {name: np.concatenate([work[name] for work in works]) for name in works[0]}
+    return int(next(iter(where_of(work).values())).shape[0])

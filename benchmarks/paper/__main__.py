@@ -14,6 +14,7 @@ from typing import List, Optional, Sequence
 
 from benchmarks.paper.all_settings import FEW_LOADS, headline, variations
 from benchmarks.paper.alone import alone_lines
+from benchmarks.paper.batches import batch_lines
 from benchmarks.paper.compare import POLICIES, Table, must_hold
 from benchmarks.paper.page import write_page
 from benchmarks.paper.settings import Setting
@@ -58,7 +59,8 @@ def main() -> int:
     if not arguments.quick:
         alone_held, alone = alone_lines(processes)
         held = held and alone_held
-        lines += ["", *step_lines(capacity, seeds, processes), "", *finer_lines(capacity, seeds, processes), "", *alone]
+        lines += ["", *step_lines(capacity, seeds, processes), "", *finer_lines(capacity, seeds, processes)]
+        lines += ["", *batch_lines(seeds, processes), "", *alone]
     print("\n".join(lines))
     page = write_page(arguments.out, table, chosen, lines)
     print(f"\n{page} and its pictures; {time.perf_counter() - began:.0f} s")

@@ -54,6 +54,7 @@ class Policy:
     patient = False  # whether a work may wait for its own device although a neighbour has room now
     binds = False  # whether ``may_take`` ever says no: so for a policy that has its own
     tells_waiting = False  # whether works that wait here for a place count in the backlog that others hear of
+    batches_beside_urgent = False  # whether works are batched while a more urgent one waits or was promised room
     hold_share = 0.0  # of a segment's seconds: how long it may be held back for a more urgent tensor that was promised
     source = "Li, Seferoglu: Priority-Aware Model-Distributed Inference at Edge Networks (arXiv 2412.12371)"
 

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Type
+from typing import List, Type
 
 import pytest
 
-from pamdi.calibration.links import Heard, LinkRow, Probed, enough, heard_stats, rows, to_text
+from pamdi.calibration.links import Heard, LinkRow, collect, enough, heard_stats, rows, to_text
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.device_stats import Probed
 from pamdi.client.toml_file import read_toml
 from pamdi.controller.config import ControllerConfig
 from pamdi.controller.fleet import Fleet, LinkEntry, check_links
@@ -52,6 +54,18 @@ def test_the_file_is_understood_where_links_are_declared(
     assert links == [
         LinkEntry("a", "b", 2_500_000, 0.002, one_way=True), LinkEntry("b", "a", 1_000_000, 0.003, one_way=True),
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
+async def test_what_a_device_said_before_somebody_asked_does_not_count(tmp_path: Path) -> None:
+    said: List[str] = []
+    with running(start_mosquitto(tmp_path)) as broker:
+        async with listening(broker.url) as ear:
+            ear.mqtt.publish(ear.topics.device("a", "state"), b"online", 1, True)
+            ear.mqtt.publish(ear.topics.device("a", "stats"), json.dumps({"probes": {"b": FAST}}).encode(), 1, True)
+            await ear.until(ear.topics.device("a", "stats"), b"probes")
+            assert await collect(BrokerConfig(broker.url), 1, 1.0, said.append) == {}
+    assert said == []
 
 
 RATE, DELAY_S = 2_000_000, 0.03

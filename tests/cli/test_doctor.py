@@ -16,6 +16,7 @@ from pamdi.cli.doctor_findings import (
     about_clock,
     about_host,
     about_memory,
+    about_power_mode,
     about_store,
     about_temperature,
 )
@@ -47,6 +48,25 @@ def _doctor(capsys: pytest.CaptureFixture[str], *arguments: str) -> "tuple[int, 
 
 def _named(document: Dict[str, Any], name: str) -> List[Dict[str, str]]:
     return [finding for finding in document["findings"] if finding["name"] == name]
+
+
+def test_a_board_in_another_power_mode_than_its_table_was_measured_in_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "calibration" / "tables"
+    folder.mkdir(parents=True)
+    (folder / "orin-nano.toml").write_text('device_type = "orin-nano"\npower_mode = "2 MODE_15W"\n')
+    config = tmp_path / "daemon.toml"
+    (found,) = about_power_mode("d0", "orin-nano", "0 MAXN", config)
+    assert (found.state, found.value) == (
+        ODD, "d0 is in power mode '0 MAXN', the table of orin-nano was measured in '2 MODE_15W'",
+    )  # fmt: skip
+    assert found.cure.startswith("`nvpmodel -m` on d0, or `pamdi calibrate latency`")
+    same = about_power_mode("d0", "orin-nano", "2 MODE_15W", config)
+    unknown = about_power_mode("d0", "orin-nano", None, config)
+    no_table = about_power_mode("d0", "thor", "0 MAXN", config)
+    not_stated = about_power_mode("d0", "x86-cpu", "0 MAXN", config)
+    assert [same, unknown, no_table, not_stated] == [[], [], [], []]
+    (folder / "orin-nano.toml").write_text("nonsense")
+    assert about_power_mode("d0", "orin-nano", "0 MAXN", config)[0].state == ODD
 
 
 @needs_mosquitto

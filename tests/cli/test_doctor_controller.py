@@ -1,5 +1,7 @@
 """`pamdi doctor --config controller.toml` checks it as what it is, and asks the broker that it names."""
 
+import asyncio
+import functools
 import os
 import shutil
 import subprocess
@@ -12,12 +14,15 @@ import pytest
 
 from pamdi.cli import doctor
 from pamdi.cli.doctor_findings import ODD, WRONG
-from pamdi.controller.config import ControllerConfig
+from pamdi.cli.doctor_fleet import about_fleet
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.controller.config import ControllerConfig, read_config
+from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Neighbour
 from pamdi.daemon.config import DaemonConfig
 from tests.brokers import free_port, have_mosquitto, running, start_mosquitto
 from tests.cli.test_doctor import _config, _doctor, _named
 from tests.controller.test_config import GOOD, STORE
-from tests.daemon.running import ROOT, WAIT_S
+from tests.daemon.running import ROOT, WAIT_S, listening
 
 
 def write(tmp_path: Path, url: str, text: str = GOOD, name: str = "fleet.toml") -> Path:
@@ -52,6 +57,37 @@ def test_a_controllers_file_is_told_from_a_daemons_and_its_broker_is_asked(
             process.kill()
             process.wait()
     assert state == "running"
+
+
+@pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed here")
+async def test_what_the_fleet_retains_is_held_against_the_file(tmp_path: Path) -> None:
+    """A board in another power mode, one of a type without seconds, and a link that is planned with as measured."""
+    text = GOOD + '[[link]]\nfrom = "d0"\nto = "d1"\nrate_bytes_per_s = 1e6\ndelay_s = 0.001\n'
+    _, wanted = read_config(write(tmp_path, "mqtt://h", text))
+    wanted = wanted._replace(power_modes={("resnet56-digits", "board"): "2 MODE_15W"})
+    slow, stated = Neighbour("d1", "h", 1, 5e4, 0.002), Neighbour("d0", "h", 1, 1e6, 0.001)
+    with running(start_mosquitto(tmp_path)) as broker:
+        async with listening(broker.url) as ear:
+            for id, kind, neighbour in (("d0", "board", slow), ("d1", "nano", stated)):
+                documents = {
+                    "info": DeviceInfo(id=id, backend="stub", instance=1, type=kind, memory_bytes=1, host="h", port=1),
+                    "allocation/set": DeviceAllocation(epoch=1, neighbours=(neighbour,)),
+                    "stats": {"power_mode": "0 MAXN", "counters": {}},
+                }
+                ear.mqtt.publish(ear.topics.device(id, "state"), b"online", 1, True)
+                for leaf, document in documents.items():
+                    ear.mqtt.publish(ear.topics.device(id, leaf), msgspec.json.encode(document), 1, True)
+                await ear.until(ear.topics.device(id, "stats"), b"MAXN")
+            ask = functools.partial(about_fleet, BrokerConfig(broker.url), wanted)
+            found = await asyncio.get_running_loop().run_in_executor(None, ask)
+    assert [(finding.name, finding.state, finding.value) for finding in found] == [
+        ("device", ODD, "d0 is in power mode '0 MAXN', the table of board was measured in '2 MODE_15W'"),
+        ("device", ODD, "d1 is of type nano and gets no part of resnet56-digits, whose seconds are of board"),
+        (
+            "link", ODD,
+            "d0 -> d1 is planned with 0.05 MB/s, 2 ms, as it is measured, the file states 1 MB/s, 1 ms",
+        ),
+    ]  # fmt: skip
 
 
 def test_a_controllers_mistake_is_told_and_no_other_broker_is_asked(

@@ -169,7 +169,7 @@ class PretendFleet:
     def restart_controller(self) -> None:
         """Another life: it knows what it wrote down, and hears what is retained."""
         old = self.rollout
-        self.rollout = Rollout(old.wanted, old.epoch, old.drained)
+        self.rollout = Rollout(old.wanted, old.epoch, old.drained, old.kept_links)
         for id, device in self.devices.items():
             if device.instance:
                 self.rollout.heard_info(id, device.info(), self.now)

@@ -67,6 +67,8 @@ def test_the_models_costs_come_from_its_manifest(folder: Path) -> None:
         ("[[source]]", "[[source]", "controller.toml"),
         ('policy = "pa-mdi"', "slow_factor = 1.1", "1 <= normal_factor <= slow_factor"),
         ('policy = "pa-mdi"', "slow_delay_s = 0.0", "slow_delay_s is 0.0: it must be positive"),
+        ('policy = "pa-mdi"', "link_slow_factor = 1.1", "1 <= normal_factor <= link_slow_factor"),
+        ('policy = "pa-mdi"', "link_slow_delay_s = 0.0", "link_slow_delay_s is 0.0: it must be positive"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(folder: Path, old: str, new: str, says: str) -> None:
@@ -102,6 +104,19 @@ def test_seconds_come_from_a_table_or_a_folder_of_tables_beside_the_file(folder:
     _, wanted = read_config(with_table(folder, place))
     assert wanted.models["resnet56-digits"].seconds == {"board": [0.01, 0.02, 0.03, 0.04]}
     assert wanted.power_modes == {("resnet56-digits", "board"): "2 MODE_15W"}
+
+
+def test_the_seconds_of_batches_come_from_the_table_and_what_is_written_goes_before_it(folder: Path) -> None:
+    singles = calibrated(folder)
+    four = [Run(u, u + 1, 4, 0.02 * (u + 1), 0.01, 0.1, 50) for u in range(4)]
+    batches: Dict[str, Any] = {"runs": [*singles.runs, *four], "chains": [*singles.chains, Chain(4, 0.2, 0.1, 0.3, 50)]}
+    path = with_table(folder, "tables", **batches)
+    _, wanted = read_config(path)
+    assert wanted.models["resnet56-digits"].batch_seconds == {"board": {"4": [0.02, 0.04, 0.06, 0.08]}}
+    assert _resident(wanted, ("resnet56-digits", 2), "board").batch_seconds == ((4, 0.06),)
+    mine = 'table = "tables"\nbatch_seconds = { board = { 8 = [1.0, 1.0, 1.0, 1.0] } }'
+    _, wanted = read_config(write(folder, path.read_text().replace('table = "tables"', mine)))
+    assert wanted.models["resnet56-digits"].batch_seconds == {"board": {"8": [1.0, 1.0, 1.0, 1.0]}}
 
 
 def test_a_folder_has_a_table_for_each_device_type(folder: Path) -> None:

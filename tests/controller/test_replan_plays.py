@@ -1,11 +1,13 @@
 """Short plays: a device that slows down changes the plan, after the delay; a reallocation says what it is worth."""
 
-from typing import Any, Set
+from typing import Any, Dict, Set
 
 import msgspec
 import pytest
 
+from pamdi.client.device_stats import Probed, Recent
 from pamdi.controller.commands import Commands
+from pamdi.controller.fleet import LinkEntry
 from pamdi.controller.slowed import Terms
 from pamdi.controller.solver.moving import Terms as MovingTerms
 from pamdi.core.topics import Topic
@@ -105,6 +107,53 @@ def test_a_reallocation_says_what_was_kept_and_what_another_plan_would_have_gain
     assert weighed.before == weighed.planned == weighed.best
     assert report.said.startswith("kept, no engine moves: J was ")
     assert commands.obey(REALLOCATE, "c1", True, fleet.now) == report
+
+
+def told(fleet: PretendFleet, seconds: float, peers: Dict[str, float]) -> None:
+    """Time goes by, and d0 tells every ten seconds what its links to ``peers`` carry, in bytes per second."""
+    for step in range(round(seconds / 10)):
+        found = {peer: Probed(recent=Recent(rate, 0.001, step)) for peer, rate in peers.items()}
+        fleet.rollout.heard_links("d0", found, fleet.now)
+        fleet.run(10.0)
+
+
+def entered(fleet: PretendFleet) -> Set[str]:
+    """The devices that the urgent source's works go to from its head."""
+    return {route.visits[0].device for route in fleet.retained["d0"].routes["gate"]}
+
+
+def test_a_link_that_becomes_slow_is_planned_around_after_the_delay_and_used_again_when_it_is_well() -> None:
+    """d0 holds nothing, so every work leaves it; over the link that is stated to be the faster one, at first."""
+    links = (LinkEntry("d0", "d1", 1e6, 0.001), LinkEntry("d0", "d2", 0.2e6, 0.001))
+    fleet = PretendFleet(wanted([gate()], links=links, link_terms=Terms(slow_delay_s=DELAY_S)), [0, 400, 400])
+    fleet.start()
+    fleet.settle()
+    assert (entered(fleet), fleet.rollout.why) == ({"d1"}, ())
+    told(fleet, DELAY_S, {"d1": 0.02e6, "d2": 0.2e6})
+    assert entered(fleet) == {"d1"}
+    told(fleet, 20.0, {"d1": 0.02e6, "d2": 0.2e6})
+    assert (entered(fleet), fleet.rollout.why) == ({"d2"}, ("link d0 -> d1",))
+    assert fleet.rollout.conditions()[0].startswith("link d0 -> d1 carries 0.02 MB/s, 1 ms, ")
+    rates = {n.id: n.rate_bytes_per_s for n in fleet.retained["d0"].neighbours}
+    back = {n.id: n.rate_bytes_per_s for n in fleet.retained["d1"].neighbours}
+    assert (rates, back["d0"]) == ({"d1": 0.02e6, "d2": 0.2e6}, 1e6)  # the other direction is as stated
+    epochs = list(fleet.epochs)
+    told(fleet, 300.0, {"d1": 0.02e6, "d2": 0.2e6})
+    assert fleet.epochs == epochs  # steady
+    fleet.restart_controller()
+    fleet.settle()
+    assert entered(fleet) == {"d2"}  # it has not forgotten
+    told(fleet, DELAY_S + 20.0, {"d1": 1e6, "d2": 0.2e6})
+    assert entered(fleet) == {"d1"} and fleet.rollout.conditions() == []
+
+
+def test_a_device_that_moves_to_another_address_has_links_as_stated() -> None:
+    fleet = settled(400, 400)
+    fleet.rollout.configure(fleet.rollout.wanted._replace(link_terms=Terms(slow_delay_s=DELAY_S)), fleet.now)
+    told(fleet, DELAY_S + 20.0, {"d1": 0.1e6})
+    assert len(fleet.rollout.conditions()) == 1
+    fleet.rollout.heard_info("d1", msgspec.structs.replace(fleet.devices["d1"].info(), host="elsewhere"), fleet.now)
+    assert fleet.rollout.conditions() == []
 
 
 def test_a_device_of_a_type_without_a_table_is_one_line() -> None:

@@ -116,6 +116,16 @@ def test_no_batch_while_a_more_urgent_tensor_was_promised_room() -> None:
     assert end(stage) == [["c", "d"]]
 
 
+def test_a_policy_may_look_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To measure what looking is worth (benchmarks/paper/batches.py)."""
+    stage = Lone(units=[0], limits=ALONE, batch_seconds=WORTH_IT)
+    monkeypatch.setattr(type(stage.device.context.policy), "batches_beside_urgent", True)
+    for id in "abcd":
+        stage.submit(id)
+    stage.receive("d1", rtc(key("x", source="gate"), 10.0))
+    assert end(stage) == [["b", "c", "d"]]
+
+
 def test_a_work_that_fails_within_a_batch_fails_alone() -> None:
     stage = Lone(units=[0], limits=ALONE, batch_seconds=WORTH_IT)
     for id in "abcd":

@@ -3,7 +3,7 @@ one), and every work gets the answer that it would have had alone."""
 
 import asyncio
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 import numpy as np
 import pytest
@@ -80,7 +80,8 @@ async def test_works_that_run_as_batches_get_the_answers_they_would_have_had_alo
         shell.feed(ev.Submitted(work, f"digest-{i}", {"image": images[i : i + 1]}, images[i].nbytes))
     await shell.until_answered(WORKS)
     assert max(shell.batches) == 8 and shell.room.counters()["works_in_batches"] == sum(shell.batches) > WORKS
-    plain, tensors = open_backend("onnxruntime", 1, "all"), {"image": images}
+    plain = open_backend("onnxruntime", 1, "all")
+    tensors: Mapping[str, "np.ndarray"] = {"image": images}
     for unit in range(4):
         tensors = plain.run(plain.load(FOLDER, Segment(MODEL, unit, unit + 1)), tensors)
     for i in range(WORKS):

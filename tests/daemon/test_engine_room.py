@@ -47,6 +47,29 @@ async def test_an_urgent_work_runs_as_urgent_and_a_normal_one_does_not() -> None
     assert (backend.urgent, said) == ([True, False], [])
 
 
+async def test_outputs_that_leave_begin_to_come_before_they_are_said_and_those_that_stay_do_not() -> None:
+    pytest.importorskip("onnx", reason="the fake TensorRT needs it")
+    from tests.tensorrt.fake_backend import FakeTensorRTBackend
+
+    backend = FakeTensorRTBackend()
+    events: "asyncio.Queue[Any]" = asyncio.Queue()
+    room = EngineRoom(backend, Path(STORE), events.put_nowait, lambda line: None)
+    room.load(Load(FIRST, "", 0))
+    await asyncio.wait_for(events.get(), 60.0)
+    came = []
+    parts = tuple(Part(Key("s", str(number), 0, 0, 0), image()) for number in range(2))
+    for leaves in ((True,), (False,)):
+        room.infer(Infer(parts[0].key, FIRST, image(), 1.0), leaves)
+        ended = await asyncio.wait_for(events.get(), 60.0)
+        came.append((ended.nbytes, [way for way, _ in backend.memory.copies]))
+        backend.memory.copies.clear()
+    room.infer_together(InferTogether(FIRST, parts, 1.0), (False, True))
+    ended = await asyncio.wait_for(events.get(), 60.0)
+    came.append((ended.outcomes[0].nbytes, [way for way, _ in backend.memory.copies]))
+    room.close()
+    assert came == [(65536, ["in", "out"]), (65536, ["in"]), (65536, ["in", "out"])]
+
+
 class Batching(StubBackend):
     """Says that it takes eight, and fails as it is told to."""
 

@@ -72,6 +72,15 @@ async def test_a_pair_has_one_link_and_each_side_knows_the_others_life() -> None
     await close(a, b)
 
 
+async def test_a_link_that_is_planned_with_anew_stays_up() -> None:
+    a, b = await pair()
+    a.links.set_neighbours((Neighbour("b", "127.0.0.1", b.links.port, rate_bytes_per_s=5.0, delay_s=1.0),))
+    assert a.links.send("b", ms.Taken(KEY))
+    await b.until(lambda events: len(events) == 2)
+    assert (a.names(), b.names()) == (["LinkUp"], ["LinkUp", "Received"])
+    await close(a, b)
+
+
 async def test_messages_and_tensors_arrive_as_they_were_sent() -> None:
     a, b = await pair()
     message, payload = tensor(1.5, 100_000)

@@ -126,6 +126,54 @@ def test_a_peer_that_never_echoes_costs_a_small_probe_now_and_then() -> None:
     assert said["lost"] <= 2000 / (ECHO_S_MAX / said["share_max"]) + 1
 
 
+def test_a_link_that_becomes_slow_shows_within_a_few_rounds_and_no_large_probe_is_sent_into_it() -> None:
+    wire = pair(Wire(12.5e6, 0.001))
+    wire.run(300)
+    assert wire.largest == LARGE_BYTES_MAX
+    recent = wire.ends["a"].document()["b"]["recent"]
+    assert (recent["rate_bytes_per_s"], recent["delay_s"]) == (
+        pytest.approx(12.5e6, rel=0.01),
+        pytest.approx(0.001, rel=0.01),
+    )
+    wire.rate, wire.delay_s, wire.largest = 50e3, 0.02, 0
+    wire.run(400)
+    said = wire.ends["a"].document()["b"]
+    assert wire.largest == LARGE_BYTES_MIN
+    assert said["recent"]["rate_bytes_per_s"] == pytest.approx(50e3, rel=0.01)
+    assert said["recent"]["delay_s"] == pytest.approx(0.02, rel=0.1)
+    assert said["rate_bytes_per_s"] > 1e6  # of the last 16 rounds, the best
+
+
+def test_what_a_link_can_do_is_seen_beside_works_too() -> None:
+    wire = pair(Wire(2.5e6, 0.002))
+    wire.works_bytes = 1_000_000
+    wire.run(400)
+    recent = wire.ends["a"].document()["b"]["recent"]
+    assert recent["rate_bytes_per_s"] == pytest.approx(2.5e6, rel=0.02)
+    assert recent["delay_s"] is None  # works went before each small probe
+
+
+def test_a_probe_that_waits_behind_works_for_ever_still_tells_the_rate() -> None:
+    """The link is full of more urgent things: what left while the probe waited is what it can do."""
+
+    class Full:
+        out = 0.0
+
+        def send_probe(self, peer: str, probe: Probe, body: memoryview) -> bool:
+            return True
+
+        def counters(self) -> Dict[str, Dict[str, float]]:
+            return {"b": {"bytes_out": self.out, "bytes_waiting": 500_000}}
+
+    full = Full()
+    probes = Probes(ProbeConfig(every_s=0.5), full, lambda: 0.0)
+    for step in range(120):
+        full.out = 20e3 * step * 0.25
+        probes.tick(step * 0.25)
+    recent = probes.document()["b"]["recent"]
+    assert (recent["rate_bytes_per_s"], recent["delay_s"], recent["rounds"]) == (20_000, None, 1)
+
+
 def test_a_link_that_is_gone_is_forgotten_and_strange_echoes_change_nothing() -> None:
     wire = pair(Wire(2.5e6, 0.002))
     wire.run(100)

@@ -57,7 +57,7 @@ def image(count: int = 1) -> "np.ndarray":
 
 
 def test_a_chain_gives_outputs_of_the_manifests_shape(backend: Backend) -> None:
-    tensors = {"image": image(2)}
+    tensors: Mapping[str, "np.ndarray"] = {"image": image(2)}
     for first in range(4):
         handle = backend.load(STORE, Segment(MODEL, first, first + 1))
         tensors = backend.run(handle, tensors)
@@ -81,7 +81,8 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_goes_around_a_segment_comes_out_with_what_it_makes(name: str, around: Path) -> None:
     make: Callable[[], Backend] = BACKENDS[name]
     backend, plain = make(), open_backend("onnxruntime", 1, "off")
-    tensors = expected = {"x": np.array([[1, -2, 3, 0.5], [4, 5, -6, 7]], np.float32)}
+    tensors: Mapping[str, "np.ndarray"] = {"x": np.array([[1, -2, 3, 0.5], [4, 5, -6, 7]], np.float32)}
+    expected = tensors
     crossing = []
     for unit in range(len(read_manifest(around).units)):
         segment = Segment("masked", unit, unit + 1)

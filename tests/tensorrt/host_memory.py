@@ -7,6 +7,7 @@ refused, as CUDA does it, and so is an allocation by the thread that is recordin
 """
 
 import contextlib
+import ctypes
 import itertools
 import threading
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
@@ -18,6 +19,7 @@ from pamdi.engines.device_memory import Graphs, Pinned, Taken
 from tests.tensorrt.fake import tensorrt as fake
 
 _handles = itertools.count(1)
+_turn = threading.RLock()  # streams are done by whoever waits, and several threads may
 
 
 class Stream:
@@ -29,12 +31,14 @@ class Stream:
         self.recording: Optional[List[Callable[[], None]]] = None
 
     def put(self, call: Callable[[], None]) -> None:
-        (self.waiting if self.recording is None else self.recording).append(call)
+        with _turn:
+            (self.waiting if self.recording is None else self.recording).append(call)
 
     def do(self, count: Optional[int] = None) -> None:
         """The first ``count``, or all."""
-        for _ in range(len(self.waiting) if count is None else count):
-            self.waiting.pop(0)()
+        with _turn:
+            for _ in range(len(self.waiting) if count is None else count):
+                self.waiting.pop(0)()
 
 
 class HostMemory:
@@ -129,8 +133,9 @@ class HostMemory:
         self._until(self._marks.get(event))
 
     def _until(self, mark: Optional[Tuple[Stream, Callable[[], None]]]) -> None:
-        if mark is not None and mark[1] in mark[0].waiting:
-            mark[0].do(mark[0].waiting.index(mark[1]) + 1)
+        with _turn:
+            if mark is not None and mark[1] in mark[0].waiting:
+                mark[0].do(mark[0].waiting.index(mark[1]) + 1)
 
     def put(self, stream: int, what: str, call: Callable[[], None]) -> None:
         self.check()
@@ -141,13 +146,24 @@ class HostMemory:
 
         self._streams[stream].put(do)
 
-    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int) -> None:
+    def to_device(self, address: int, pinned: Pinned, nbytes: int, stream: int, at: int = 0) -> None:
         self.copies.append(("in", nbytes))
-        self.put(stream, "in", lambda: _copy(self._blocks[address], pinned.array, nbytes))
+        self.put(stream, "in", lambda: self._copy(address, pinned.key + at, nbytes))
 
-    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int) -> None:
+    def to_host(self, pinned: Pinned, address: int, nbytes: int, stream: int, at: int = 0) -> None:
         self.copies.append(("out", nbytes))
-        self.put(stream, "out", lambda: _copy(pinned.array, self._blocks[address], nbytes))
+        self.put(stream, "out", lambda: self._copy(pinned.key + at, address, nbytes))
+
+    def across(self, to: int, address: int, nbytes: int, stream: int) -> None:
+        self.copies.append(("across", nbytes))
+        self.put(stream, "across", lambda: self._copy(to, address, nbytes))
+
+    def _copy(self, to: int, address: int, nbytes: int) -> None:
+        """Within blocks that are taken, or it is not done at all."""
+        for begin in (to, address):
+            blocks = self._blocks.items()
+            assert any(at <= begin and begin + nbytes <= at + block.nbytes for at, block in blocks), "a wild copy"
+        ctypes.memmove(to, address, nbytes)
 
     def wait(self, stream: int) -> None:
         self.check()
@@ -204,7 +220,3 @@ class HostGraphs:
         self._memory.check()
         del self._graphs[graph]
         self._memory.taken.add("graphs", -1)
-
-
-def _copy(target: "np.ndarray", source: "np.ndarray", nbytes: int) -> None:
-    target[:nbytes] = source[:nbytes]

@@ -84,6 +84,7 @@ static R copy(void *to, const void *from, size_t size, Stream *stream) {
     return OK;
 }
 R cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t size, Stream *s) { return copy((void *)(uintptr_t)to, from, size, s); }
+R cuMemcpyDtoDAsync_v2(Address to, Address from, size_t size, Stream *s) { NOTE(); return copy((void *)(uintptr_t)to, (void *)(uintptr_t)from, size, s); }
 R cuMemcpyDtoHAsync_v2(void *to, Address from, size_t size, Stream *s) { return copy(to, (void *)(uintptr_t)from, size, s); }
 
 R cuStreamBeginCapture_v2(Stream *stream, int mode) {
@@ -138,7 +139,7 @@ A(cuLinkCreate_v2) A(cuLinkDestroy) A(cuMemAllocManaged) A(cuMemAllocPitch_v2) A
 A(cuMemGetInfo_v2) A(cuMemHostGetDevicePointer_v2) A(cuMemHostGetFlags) A(cuMemHostRegister_v2) A(cuMemHostUnregister)
 A(cuMemcpy2DAsync_v2) A(cuMemcpy2DUnaligned_v2) A(cuMemcpy2D_v2) A(cuMemcpy3DAsync_v2) A(cuMemcpy3DPeer)
 A(cuMemcpy3DPeerAsync) A(cuMemcpy3D_v2) A(cuMemcpyAtoA_v2) A(cuMemcpyAtoD_v2) A(cuMemcpyAtoH_v2) A(cuMemcpyDtoA_v2)
-A(cuMemcpyDtoDAsync_v2) A(cuMemcpyDtoD_v2) A(cuMemcpyDtoH_v2) A(cuMemcpyHtoA_v2) A(cuMemcpyHtoD_v2) A(cuMemcpyPeer)
+A(cuMemcpyDtoD_v2) A(cuMemcpyDtoH_v2) A(cuMemcpyHtoA_v2) A(cuMemcpyHtoD_v2) A(cuMemcpyPeer)
 A(cuMemcpyPeerAsync) A(cuMemsetD16Async) A(cuMemsetD16_v2) A(cuMemsetD2D16Async) A(cuMemsetD2D16_v2)
 A(cuMemsetD2D32Async) A(cuMemsetD2D32_v2) A(cuMemsetD2D8Async) A(cuMemsetD2D8_v2) A(cuMemsetD32Async)
 A(cuMemsetD32_v2) A(cuMemsetD8Async) A(cuMemsetD8_v2) A(cuModuleGetFunction) A(cuModuleGetGlobal_v2)

@@ -123,6 +123,13 @@ def test_the_table_says_what_the_bindings_have(bindings: Dict[str, Any]) -> None
     )  # fmt: skip
 
 
+def test_tensorrts_own_calibrators_end_with_10_and_what_our_int8_graphs_need_does_not(bindings: Dict[str, Any]) -> None:
+    """Why ranges are calibrated before TensorRT sees a graph: see ``int8``."""
+    classes, has_them = bindings["classes"], bindings["version"].startswith("10.")
+    assert ("IInt8EntropyCalibrator2" in classes, "int8_calibrator" in classes["IBuilderConfig"]) == (has_them,) * 2
+    assert {"add_quantize", "add_dequantize"} <= set(classes["INetworkDefinition"])
+
+
 def test_cuda_bindings_has_every_call_that_we_make_and_says_so_where_there_is_no_driver() -> None:
     driver = pytest.importorskip("cuda.bindings.driver", reason="no cuda-bindings: make tensorrt-proof has it")
     tree = ast.parse((ENGINES / "cuda_bindings_memory.py").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, List
+from typing import Any, List, Mapping
 
 import msgspec
 import numpy as np
@@ -33,6 +33,23 @@ def whole_chain(backend: FakeTensorRTBackend) -> List[Loaded]:
     return [backend.load(STORE, Segment(MODEL, unit, unit + 1)) for unit in range(4)]
 
 
+def chained(
+    backend: FakeTensorRTBackend, handles: List[Loaded], tensors: Mapping[str, "np.ndarray"], urgent: bool = False
+) -> Mapping[str, "np.ndarray"]:
+    for handle in handles:
+        tensors = backend.run(handle, tensors, urgent)
+    return tensors
+
+
+def bytes_of(answer: Mapping[str, "np.ndarray"]) -> bytes:
+    (array,) = answer.values()
+    return array.tobytes()
+
+
+def floats(answer: Mapping[str, "np.ndarray"]) -> "np.ndarray":
+    return np.frombuffer(bytes_of(answer), np.float32)
+
+
 def test_the_fake_has_every_method_that_the_contract_holds_the_real_bindings_to() -> None:
     for owner, attribute, _ in used_api().members:
         if attribute not in ("num_compute_capabilities", "set_compute_capability"):  # TensorRT-RTX's
@@ -41,8 +58,10 @@ def test_the_fake_has_every_method_that_the_contract_holds_the_real_bindings_to(
 
 def test_a_chain_hands_over_on_the_device_and_gives_what_onnxruntime_gives() -> None:
     backend, ort = FakeTensorRTBackend(), open_backend("onnxruntime", 1, "all")
-    tensors = {"image": image(3)}
-    answer = backend.run_chain(whole_chain(backend), tensors)
+    tensors: Mapping[str, "np.ndarray"] = {"image": image(3)}
+    answer = chained(backend, whole_chain(backend), tensors)
+    assert backend.memory.copies == [("in", 3 * 3 * 32 * 32 * 4)]
+    assert answer["logits"].shape == (3, 10)  # somebody reads it
     assert backend.memory.copies == [("in", 3 * 3 * 32 * 32 * 4), ("out", 3 * 10 * 4)]
     for unit in range(4):
         tensors = ort.run(ort.load(STORE, Segment(MODEL, unit, unit + 1)), tensors)
@@ -52,23 +71,30 @@ def test_a_chain_hands_over_on_the_device_and_gives_what_onnxruntime_gives() -> 
 def test_all_that_was_taken_is_given_back_and_buffers_are_taken_once() -> None:
     backend = FakeTensorRTBackend()
     own = backend.memory.taken.all()
-    assert own == {"streams": 6, "events": 6}
+    assert own == {"streams": 4}
     handles = whole_chain(backend)
-    nbytes = backend.memory.taken.all()["bytes"]
+    loaded = backend.memory.taken.all()
+    assert loaded["events"] == 4 * (2 + 2 * 3) and set(loaded) == {"streams", "events", "bytes"}
     for count in (1, 8, 3, 3):
-        backend.run_chain(handles, {"image": image(count)})
-        backend.run_chain(handles, {"image": image(count)}, urgent=True)
-    for _ in range(4):
-        backend.run_chain(handles, {"image": image(3)})
-    assert backend.memory.taken.all() == {**own, "bytes": nbytes, "graphs": 12}
+        chained(backend, handles, {"image": image(count)})
+        chained(backend, handles, {"image": image(count)}, urgent=True)
+    for _ in range(2):
+        chained(backend, handles, {"image": image(3)})
+    kept = [backend.run(handles[0], {"image": image(1)}) for _ in range(2)]
+    backend.prepare(handles[0], [{"image": image(2)}])
+    assert {**backend.memory.taken.all(), "graphs": 0} == {**loaded, "graphs": 0}
+    assert backend.memory.taken.all()["graphs"] == backend.counters["graphs_recorded"] > 0
     for handle in handles:
         backend.unload(handle)
+    assert backend.memory.taken.all() == own
+    assert bytes_of(kept[0]) == bytes_of(kept[1]) != b""  # on the host since
+    backend.prepare(handles[0], [{"image": image(2)}])  # a hint that comes late
     assert backend.memory.taken.all() == own
     backend.close()
     assert backend.memory.taken.all() == {}
 
 
-def test_a_shape_is_enqueued_then_recorded_then_replayed_and_each_place_has_its_own() -> None:
+def test_a_shape_is_enqueued_then_recorded_then_replayed() -> None:
     backend = FakeTensorRTBackend()
     handle = backend.load(STORE, Segment(MODEL, 0, 1))
     expected = open_backend("onnxruntime", 1, "all")
@@ -77,10 +103,14 @@ def test_a_shape_is_enqueued_then_recorded_then_replayed_and_each_place_has_its_
         tensors = {"image": image(8)[number : number + 1]}
         for name, array in backend.run(handle, tensors).items():
             np.testing.assert_allclose(array, expected.run(session, tensors)[name], rtol=1e-4, atol=1e-4)
-    assert backend.counters == {"enqueues": 2, "graphs_recorded": 2, "graph_launches": 6}
+    assert graphs(backend) == (1, 1, 7)
     backend.run(handle, {"image": image(3)})  # another shape, with a context of its own
     backend.run(handle, {"image": image(1)})
-    assert backend.counters == {"enqueues": 3, "graphs_recorded": 2, "graph_launches": 7}
+    assert graphs(backend) == (2, 1, 8)
+
+
+def graphs(backend: FakeTensorRTBackend) -> "tuple[int, ...]":
+    return tuple(backend.counters[name] for name in ("enqueues", "graphs_recorded", "graph_launches"))
 
 
 @pytest.mark.parametrize(("with_graphs", "failed", "said"), [(False, 0, 0), ("fail", 1, 1)])
@@ -102,74 +132,52 @@ def test_graphs_are_bounded_and_what_is_beyond_is_enqueued() -> None:
     for _ in range(2):
         for urgent in (False, True):
             for count in range(1, 9):
-                for _ in range(4):
-                    backend.run(handle, {"image": image(count)}, urgent)
+                kept = [backend.run(handle, {"image": image(count)}, urgent) for _ in range(2)]  # in two places
+                kept = [backend.run(handle, {"image": image(count)}, urgent) for _ in kept]
     assert backend.memory.taken.all()["graphs"] == backend.counters["graphs_recorded"] == GRAPHS_MAX
 
 
 def test_the_next_works_input_is_on_its_way_while_one_computes_and_answers_come_in_order() -> None:
     backend = FakeTensorRTBackend(with_graphs=False)
     handle = backend.load(STORE, Segment(MODEL, 0, 1))
-    alone = [backend.run(handle, {"image": image(4)[i : i + 1]})["add_256"] for i in range(4)]
+    works = [{"image": image(4)[i : i + 1]} for i in range(4)]
+    alone = [bytes_of(backend.run(handle, work)) for work in works]
     backend.memory.done.clear()
-    streams = backend._streams[False]
-    backend.begin([handle], {"image": image(4)[:1]})
-    backend.begin([handle], {"image": image(4)[1:2]})
+    backend.begin(handle, works[:1])
+    backend.begin(handle, works[1:2])
     with backend.memory.current():  # the copying engine is ahead: both inputs are in before either computes
-        backend.memory.named(streams.inwards).do()
+        backend.memory.named(backend._inwards).do()
     assert backend.memory.done == ["in", "in"]
-    answers = [backend.finish()["add_256"]]
-    backend.begin([handle], {"image": image(4)[2:3]})
-    answers.append(backend.finish()["add_256"])
-    backend.begin([handle], {"image": image(4)[3:4]})
-    answers += [backend.finish()["add_256"], backend.finish()["add_256"]]
-    assert [answer.tobytes() for answer in answers] == [answer.tobytes() for answer in alone]
+    answers = backend.finish()
+    backend.begin(handle, works[2:3])
+    answers += backend.finish()
+    backend.begin(handle, works[3:])
+    answers += backend.finish() + backend.finish()
+    assert [bytes_of(answer) for answer in answers] == alone
     with pytest.raises(AssertionError, match="finish one first"):
         for _ in range(3):
-            backend.begin([handle], {"image": image(1)})
+            backend.begin(handle, works[:1])
 
 
 def test_an_urgent_work_and_a_normal_one_of_one_engine_do_not_share_its_memory_at_once() -> None:
     """Both are in flight, on streams of different priority; whichever is waited for, each gets its own answer."""
     backend = FakeTensorRTBackend()
     handle = backend.load(STORE, Segment(MODEL, 0, 1))
-    alone = [backend.run(handle, {"image": image(2)[i : i + 1]})["add_256"].tobytes() for i in range(2)]
+    works = [{"image": image(2)[i : i + 1]} for i in range(2)]
+    alone = [bytes_of(backend.run(handle, work)) for work in works]
     backend.memory.done.clear()
-    backend.begin([handle], {"image": image(2)[:1]})
-    backend.begin([handle], {"image": image(2)[1:]}, urgent=True)
+    backend.begin(handle, works[:1])
+    backend.begin(handle, works[1:], urgent=True)
     with backend.memory.current():
-        backend.memory.named(backend._streams[True].compute).do()  # the GPU would serve the urgent stream first
+        backend.memory.named(backend._compute[True]).do()  # the GPU would serve the urgent stream first
     assert backend.memory.done.count("compute") == 2  # the normal one, begun before, had to go first
-    assert [backend.finish()["add_256"].tobytes(), backend.finish()["add_256"].tobytes()] == alone
+    assert [bytes_of(answer) for answer in backend.finish() + backend.finish()] == alone
 
 
 def test_streams_of_urgent_works_are_urgent_ones() -> None:
     backend = FakeTensorRTBackend()
     with backend.memory.current():
-        urgencies = {u: {backend.memory.named(s).urgent for s in backend._streams[u]} for u in (False, True)}
-    assert urgencies == {False: {False}, True: {True}}
-
-
-def test_an_answer_that_goes_on_here_is_not_copied_in_again() -> None:
-    backend, again = FakeTensorRTBackend(), FakeTensorRTBackend()
-    tensors = copied = {"image": image(3)}
-    for handle, other in zip(whole_chain(backend), whole_chain(again)):
-        tensors = backend.run(handle, tensors)
-        copied = again.run(other, {name: array.copy() for name, array in copied.items()})
-    assert [way for way, _ in backend.memory.copies] == ["in", "out", "out", "out", "out"]
-    assert [way for way, _ in again.memory.copies] == ["in", "out"] * 4
-    assert tensors["logits"].tobytes() == copied["logits"].tobytes()
-
-
-def test_an_older_answer_is_copied_in_since_its_place_is_another_works_by_now() -> None:
-    backend = FakeTensorRTBackend()
-    first, second, *_ = whole_chain(backend)
-    old = backend.run(first, {"image": image(3)[:1]})
-    for i in (1, 2):
-        backend.run(first, {"image": image(3)[i : i + 1]})
-    expected = backend.run(second, {name: array.copy() for name, array in old.items()})
-    (name,) = expected
-    assert backend.run(second, old)[name].tobytes() == expected[name].tobytes()
+        assert {u: backend.memory.named(s).urgent for u, s in backend._compute.items()} == {False: False, True: True}
 
 
 def test_any_thread_may_load_run_and_unload_since_each_call_brings_the_context() -> None:
@@ -205,7 +213,7 @@ def test_more_works_than_one_batch_holds_run_as_several_and_one_that_is_wrong_fa
     works[5] = {"image": image(9)}
     backend.memory.copies.clear()
     together = backend.run_together(handle, works)
-    assert [way for way, _ in backend.memory.copies] == ["in", "out"] * 3  # 4, 8 and 6 works
+    assert [way for way, _ in backend.memory.copies] == ["in"] * 3  # 4, 8 and 6 works
     wrong = {i: str(answer) for i, answer in enumerate(together) if isinstance(answer, Exception)}
     assert sorted(wrong) == [3, 5] and "float64" in wrong[3] and "batch 9" in wrong[5]
     for i in (0, 12, 19):
@@ -230,10 +238,10 @@ def test_a_batch_that_is_refused_is_run_work_by_work() -> None:
 def test_an_answer_is_not_overwritten_by_the_next_run() -> None:
     backend = FakeTensorRTBackend()
     handle = backend.load(STORE, Segment(MODEL, 0, 1))
-    (first,) = backend.run(handle, {"image": image(1)}).values()
-    kept = first.copy()
+    expected = bytes_of(backend.run(handle, {"image": image(1)}))
+    kept = [backend.run(handle, {"image": image(1)}) for _ in range(5)]
     backend.run(handle, {"image": image(2)[1:]})
-    assert first.tobytes() == kept.tobytes()
+    assert {bytes_of(answer) for answer in kept} == {expected}
 
 
 def test_a_batch_beyond_the_profile_is_refused_with_the_bounds() -> None:
@@ -245,8 +253,9 @@ def test_a_batch_beyond_the_profile_is_refused_with_the_bounds() -> None:
 def test_segments_that_do_not_follow_each_other_are_refused() -> None:
     backend = FakeTensorRTBackend()
     handles = whole_chain(backend)
-    with pytest.raises(BadInput, match="does not follow"):
-        backend.run_chain([handles[0], handles[2]], {"image": image(1)})
+    with pytest.raises(BadInput, match="expected"):
+        backend.run(handles[2], backend.run(handles[0], {"image": image(1)}))
+    assert [way for way, _ in backend.memory.copies] == ["in"]
 
 
 def test_an_engine_that_does_not_fit_and_one_that_is_missing_are_refused_with_the_cure(tmp_path: Path) -> None:
@@ -263,7 +272,9 @@ def test_an_engine_in_int8_is_taken_only_where_there_is_no_other_and_said(tmp_pa
     shutil.copytree(with_engines(STORE), folder)
     manifest = read_manifest(folder)
     usual = manifest.engines[0]
-    small = msgspec.structs.replace(usual, precision="int8", flags=("detailed", "int8 by entropy on 0123456789ab"))
+    small = msgspec.structs.replace(
+        usual, precision="int8", flags=("detailed", "int8, ranges by entropy, on 0123456789ab")
+    )
     for engines, lines in (((small, usual), 0), ((small,), 1)):
         write_manifest(folder, msgspec.structs.replace(manifest, engines=engines))
         said: List[str] = []
