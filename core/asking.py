@@ -6,8 +6,9 @@ of three ends: a CTC (the tensor goes), a refusal or silence (that worker is not
 next best is, this device included), or the work finds room here first and the request is withdrawn.
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, Optional
 
+import msgspec
 from msgspec.structs import replace
 
 from pamdi.core.ahead import Ahead
@@ -22,8 +23,10 @@ from pamdi.core.room import Room
 from pamdi.core.slots import Slots
 from pamdi.core.work import Key
 
+ROUNDING_S = 1e-9  # of ages up to months
 
-class Ask(NamedTuple):
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
     """An RTC of ours: ``granted`` once its CTC has come; void after ``until``."""
 
     peer: str
@@ -56,6 +59,10 @@ class Asking:
     def get(self, key: Key) -> Optional[Ask]:
         return self._asks.get(key)
 
+    def anybody(self) -> bool:
+        """Whether any request is in the air or granted."""
+        return bool(self._asks)
+
     def best(self, work: Waiting, model: str, nbytes: int, not_here: bool = False) -> Optional[Candidate]:
         """The worker that the policy picks for the segment after ``work.boundary``, or None if nobody can be asked, or
         if it is best to wait until there is room here. ``not_here``: this device is the last resort."""
@@ -69,9 +76,20 @@ class Asking:
             return None
         if policy.looks_ahead:
             candidates = self._ahead.look(candidates, model, work.boundary, work.head)
-        best = policy.pick(work, candidates, self._context.now)
+        best = policy.pick(work, candidates, self._context.now) if len(candidates) > 1 else candidates[0]
         waits = policy.patient and best.device == self._context.device and not self._room_here(work, model)
         return None if waits else best
+
+    def stays(self, model: str, boundary: int, klass: float, nbytes: int) -> bool:
+        """Whether ``best`` is sure to pick this device for a work that goes on here, since no neighbour would be as
+        quick, idle as it may be. Most works are where this is so, and it is a small part of the whole question. (By
+        more than rounding: equals are for the policy to choose from.)"""
+        policy = self._context.policy
+        segment = self._slots.ready_at(model, boundary)
+        if segment is None or policy.looks_ahead or policy.binds:
+            return False
+        here_s = self._slots.seconds(segment) + self._room.ahead_s(klass, continuing=True)
+        return here_s + ROUNDING_S < self._peers.quickest_s((model, boundary), nbytes)
 
     def nobody(self, model: str, boundary: int, urgency: float, continuing: bool) -> bool:
         """Whether ``best`` is sure to find nobody: a cheap look before a work is compared with others."""
@@ -166,7 +184,7 @@ class Asking:
     def _elsewhere(self, work: Waiting, model: str, nbytes: int) -> List[Candidate]:
         policy, urgency = self._context.policy, work.urgency
         leaving_s = self._leaving_s(urgency) if policy.weighs_links else 0.0
-        found = self._peers.candidates(model, work.boundary, urgency, nbytes, leaving_s)
+        found = self._peers.candidates((model, work.boundary), urgency, nbytes, leaving_s)
         if policy.binds:
             found = [c for c in found if self._allows(work, c.device)]
         price = policy.transfer_price

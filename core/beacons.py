@@ -12,17 +12,20 @@ from pamdi.core.slots import Slots
 
 
 class Beacons:
+    """``wake_at``: when to look again if nothing happens before. It moves with every beacon, so it is no moment among
+    the ``timers``."""
+
     def __init__(self, context: Context, slots: Slots, peers: Peers, room: Room) -> None:
         self._context = context
         self._slots = slots
         self._peers = peers
         self._room = room
         self._told: Optional[Beacon] = None
-        self._told_at = self._due = float("-inf")  # ``_due``: when we tell in any case
+        self._told_at = self._may_tell_at = self._due = float("-inf")  # ``_due``: when we tell in any case
         self._told_here = -1
         self._told_layout = -1
         self._published_at = float("-inf")
-        self._armed = False
+        self.wake_at = float("inf")
 
     def tell(self, peer: str) -> None:
         """A link has just come up: everything, at once."""
@@ -33,22 +36,19 @@ class Beacons:
         self._told_layout = -1
 
     def tell_if_changed(self) -> None:
-        now = self._context.now
-        changed = self._told_here != self._context.here or self._told_layout != self._slots.layout
-        if not changed and now < self._due:
-            return
-        limits = self._context.limits
+        now, here, layout = self._context.now, self._context.here, self._slots.layout
         if now >= self._due:
             self._tell_all(self._beacon())
-        elif now >= self._told_at + limits.beacon_min_s:
+        elif self._told_here == here and self._told_layout == layout:
+            return
+        elif now < self._may_tell_at:
+            self.wake_at = min(self._may_tell_at, self._due)
+        else:
             beacon = self._beacon()
-            if self._told_layout != self._slots.layout or self._differs(beacon.backlog):
+            if self._told_layout != layout or self._differs(beacon.backlog):
                 self._tell_all(beacon)
             else:
-                self._told_here = self._context.here
-        elif not self._armed:
-            self._armed = True
-            self._context.timers.set(self._told_at + limits.beacon_min_s, self._look_again)
+                self._told_here, self.wake_at = here, self._due
 
     def _tell_all(self, beacon: Beacon) -> None:
         now, limits = self._context.now, self._context.limits
@@ -58,8 +58,8 @@ class Beacons:
         if now >= self._published_at + limits.beacon_max_s:
             self._published_at = now
             self._context.emit(PublishBeacon(beacon))
-        self._due = now + limits.beacon_max_s
-        self._context.timers.set(self._due, self._in_any_case)
+        self._may_tell_at, self._due = now + limits.beacon_min_s, now + limits.beacon_max_s
+        self.wake_at = self._due
 
     def _beacon(self) -> Beacon:
         return Beacon(self._context.device, self._slots.ready(), self._room.backlog(), self._context.draining)
@@ -76,9 +76,3 @@ class Beacons:
             if abs(believed_s - present.ahead_of(klass)) > self._context.limits.beacon_change_s:
                 return True
         return False
-
-    def _look_again(self, _: None) -> None:
-        self._armed = False
-
-    def _in_any_case(self, _: None) -> None:
-        """Only a reason to wake: listeners take a silent device's word for old."""

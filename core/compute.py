@@ -17,7 +17,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.tally import Tally
 from pamdi.core.work import Key
 
-Able = Sequence[Tuple[Tuple[float, ...], Key, Held, Segment]]  # rank first: queued works that could start
+Able = Sequence[Tuple[Held, Segment]]
 
 
 class Upcoming(NamedTuple):
@@ -67,10 +67,10 @@ class Compute:
     def queued(self) -> List[Held]:
         return list(self._queue.values())
 
-    def enqueue(self, held: Held) -> None:
+    def enqueue(self, held: Held, klass: float) -> None:
         self._holdings.move(held, "queued")
         self._queue[held.key] = held
-        held.klass = self._klass(held)
+        held.klass = klass
         self.tally.add(held.klass, held.model, held.key.boundary)
         self._context.here += 1
 
@@ -96,7 +96,7 @@ class Compute:
         if self.running is not None or not self._queue:
             return None
         able = self._able()
-        for _, _, held, segment in able:
+        for held, segment in able:
             if not self._outputs_full(held, segment):
                 self._start((held, *self._mates(able, held, segment)), segment)
                 return held
@@ -108,7 +108,7 @@ class Compute:
         able = self._able()
         if not able:
             return None
-        _, _, first, segment = able[0]
+        first, segment = able[0]
         batch = (first, *self._mates(able, first, segment))
         return Upcoming(segment, tuple(held.payload for held in batch))
 
@@ -136,13 +136,15 @@ class Compute:
         return max(0.0, self.run_s() - (self._context.now - self.started_at)) if self.segment is not None else 0.0
 
     def _able(self) -> Able:
-        now, rank = self._context.now, self._context.policy.rank
-        able: List[Tuple[Tuple[float, ...], Key, Held, Segment]] = []
+        """Queued works that could start, in their order."""
+        able: List[Tuple[Held, Segment]] = []
         for held in self._queue.values():
             segment = self._slots.can_still_run(held.model, held.key.boundary)
             if segment is not None:
-                able.append((rank(waiting(held, held.klass), now), held.key, held, segment))
-        able.sort()  # keys differ, so it never comes to comparing works
+                able.append((held, segment))
+        if len(able) > 1:
+            now, rank = self._context.now, self._context.policy.rank
+            able.sort(key=lambda entry: (rank(waiting(entry[0], entry[0].klass), now), entry[0].key))
         return able
 
     def _mates(self, able: Able, first: Held, segment: Segment) -> List[Held]:
@@ -156,7 +158,7 @@ class Compute:
             return []
         mates = [
             held
-            for _, _, held, other in able
+            for held, other in able
             if other == segment and held.klass == first.klass and held is not first and self._is_single(held)
         ]
         waiting = min(1 + len(mates), self._outputs_left(first, segment))

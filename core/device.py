@@ -51,6 +51,7 @@ class Device:
         self.replay.head = self.head
         self.beacons = Beacons(self.context, self.slots, self.peers, self.hops.room)
         self._layout = 0
+        self._settled = -1
         self._stop_at: Optional[float] = None
         self._stopped = False
         self._on_event = self._event_handlers()
@@ -76,23 +77,28 @@ class Device:
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""
-        return self.context.timers.next_at()
+        at, look_at = self.context.timers.next_at(), self.beacons.wake_at
+        if at is not None and at <= look_at:
+            return at
+        return look_at if look_at < INFINITE else None
 
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
-        placing, slots = self.placing, self.slots
+        context, placing, slots = self.context, self.placing, self.slots
         compute = placing.compute
         if self._layout != slots.layout:
             self._layout = slots.layout
             placing.layout_changed()
         placing.place_all()
         started = compute.start_next() if compute.running is None else None
-        placing.room.grant_parked()
-        if started is not None and compute.segment is not None:
-            for held in compute.batch:
-                placing.ask_early(held, compute.segment)
-        if slots.draining():
-            slots.unload_idle(placing.compute.in_use())
+        if self._settled != context.here:
+            placing.room.grant_parked()
+            self._settled = context.here
+            if started is not None and compute.segment is not None:
+                for held in compute.batch:
+                    placing.ask_early(held, compute.segment)
+            if slots.draining():
+                slots.unload_idle(compute.in_use())
         self.beacons.tell_if_changed()
         if self._stop_at is not None:
             self._stop_if_drained()
@@ -127,7 +133,7 @@ class Device:
     def _received(self, event: ev.Received) -> None:
         message = event.message
         if type(message) is ms.Beacon:
-            wrong = complaint_of_beacon(message, self.peers.said_ready(event.peer))
+            wrong = complaint_of_beacon(message, self.peers.last_beacon(event.peer))
         else:
             wrong = complaint(message, self.context.limits.promise_s_max)
             if not wrong and event.payload is None and isinstance(message, ms.Tensor):

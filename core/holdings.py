@@ -19,7 +19,9 @@ all segments that run here.
 """
 
 from collections import OrderedDict
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import msgspec
 
 from pamdi.core.context import Context
 from pamdi.core.work import Key, Visit, Work, WorkId
@@ -28,7 +30,7 @@ KEPT = frozenset({"backup", "answering"})
 COUNTED = KEPT | {"sent"}  # places whose bytes are counted
 
 
-class Upstream(NamedTuple):
+class Upstream(msgspec.Struct, frozen=True, gc=False):
     """Who handed us a work, and under which key."""
 
     peer: str
@@ -38,12 +40,12 @@ class Upstream(NamedTuple):
 class Held:
     """One work here. Instants are in the caller's clock (``since``: in this place; ``arrived``: ready for its
     next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device. ``klass``: the class
-    in which it was queued here."""
+    in which it was queued here. ``timed``: whether a moment is set at which somebody must look at it."""
 
     __slots__ = (
         "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
-        "nbytes", "path", "payload", "peer", "place", "resent", "since", "transfer_s", "upstream", "urgency",
-        "work",
+        "nbytes", "path", "payload", "peer", "place", "resent", "since", "timed", "transfer_s", "upstream",
+        "urgency", "work",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
@@ -69,6 +71,7 @@ class Held:
         self.failed_here = False
         self.klass = work.urgency
         self.error = ""
+        self.timed = False
 
     def header(self, now: float) -> Work:
         """The header under which this work leaves at ``now``."""
@@ -84,7 +87,7 @@ class Holdings:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._by_key: Dict[Key, Held] = {}
-        self._by_work: Dict[WorkId, Set[Key]] = {}
+        self._by_work: Dict[WorkId, List[Held]] = {}
         self._kept: "OrderedDict[Key, Held]" = OrderedDict()
         self._sent_bytes: Dict[Tuple[str, float], int] = {}
         self.kept_bytes = 0
@@ -101,8 +104,8 @@ class Holdings:
         return self._by_key.get(key)
 
     def of(self, work: WorkId) -> List[Held]:
-        keys = self._by_work.get(work)
-        return [self._by_key[key] for key in sorted(keys)] if keys else []
+        """In the order of their keys."""
+        return sorted(self._by_work.get(work, ()), key=lambda held: held.key)
 
     def all(self) -> List[Held]:
         return list(self._by_key.values())
@@ -133,9 +136,6 @@ class Holdings:
         assert key not in self._by_key and held.place not in COUNTED, (key, held.place)
         del self._by_key[held.key]
         self._by_key[key] = held
-        keys = self._by_work[held.work]
-        keys.discard(held.key)
-        keys.add(key)
         held.key = key
 
     def move(self, held: Held, place: str, peer: str = "") -> None:
@@ -159,13 +159,13 @@ class Holdings:
     def _index(self, held: Held) -> None:
         assert held.key not in self._by_key, held.key
         self._by_key[held.key] = held
-        self._by_work.setdefault(held.work, set()).add(held.key)
+        self._by_work.setdefault(held.work, []).append(held)
 
     def _unindex(self, held: Held) -> None:
         del self._by_key[held.key]
-        keys = self._by_work[held.work]
-        keys.discard(held.key)
-        if not keys:
+        others = self._by_work[held.work]
+        others.remove(held)
+        if not others:
             del self._by_work[held.work]
 
     def _enter(self, held: Held) -> None:

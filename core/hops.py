@@ -7,7 +7,7 @@ dies the other sends it on again from the same boundary. Doing so twice is harml
 the head publishes one answer.
 """
 
-from typing import Any, Callable, Iterable, Tuple
+from typing import Any, Callable, Iterable, List
 
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
@@ -104,7 +104,7 @@ class Hops:
 
     def inferred(self, event: Inferred) -> None:
         segment = self.compute.segment
-        if segment is None or not self._is_in_the_air((event.key,)):
+        if segment is None or not self._is_in_the_air([event.key]):
             return
         started_at = self.compute.started_at
         (held,) = self.compute.finish()
@@ -114,7 +114,7 @@ class Hops:
     def inferred_together(self, event: InferredTogether) -> None:
         """Each work of the batch goes its own way, or fails alone. What a batch took is no measure of one."""
         segment = self.compute.segment
-        if segment is None or not self._is_in_the_air(tuple(outcome.key for outcome in event.outcomes)):
+        if segment is None or not self._is_in_the_air([outcome.key for outcome in event.outcomes]):
             return
         started_at = self.compute.started_at
         for held, outcome in zip(self.compute.finish(), event.outcomes):
@@ -123,8 +123,8 @@ class Hops:
             else:
                 self._ran(held, segment, started_at, outcome.payload, outcome.nbytes, event.compute_s)
 
-    def _is_in_the_air(self, keys: Tuple[Key, ...]) -> bool:
-        if tuple(held.key for held in self.compute.batch) == keys:
+    def _is_in_the_air(self, keys: List[Key]) -> bool:
+        if [held.key for held in self.compute.batch] == keys:
             return True
         self._context.note("results_unexpected", f"{', '.join(map(str, keys))} was not running here")
         return False
@@ -157,7 +157,7 @@ class Hops:
         if model is not None and held.key.boundary >= model.units:
             self.answer(held)
         elif ask is None:
-            self._placing.seek(held)
+            self._placing.go_on(held)
         elif ask.granted:
             self._send(held, ask.peer)
         else:
@@ -167,7 +167,7 @@ class Hops:
         """The segment could not run on this input. Another device may do better; an input that no device can run
         must not be tried for ever."""
         segment = self.compute.segment
-        if segment is None or not self._is_in_the_air((event.key,)):
+        if segment is None or not self._is_in_the_air([event.key]):
             return
         (held,) = self.compute.finish()
         self._failed(held, segment, event.detail)

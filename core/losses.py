@@ -70,12 +70,15 @@ class Losses:
         if held.age_s_max is not None and self._context.now < held.born + held.age_s_max:
             at = min(at, held.born + held.age_s_max)
         if at < NEVER:
+            held.timed = True
             self._context.timers.set(at, self._look, held)
-        else:
-            self._context.timers.drop(self._look, held)
+        elif held.timed:
+            self.unwatch(held)
 
     def unwatch(self, held: Held) -> None:
-        self._context.timers.drop(self._look, held)
+        if held.timed:
+            held.timed = False
+            self._context.timers.drop(self._look, held)
 
     def _patience_s(self, held: Held) -> float:
         """Seconds that a work may stay where it is before somebody must look."""
@@ -90,7 +93,7 @@ class Losses:
         return NEVER
 
     def _look(self, held: Held) -> None:
-        now = self._context.now
+        held.timed, now = False, self._context.now
         if held.due is not None and held.head != self._context.device and now >= held.due:
             self._context.note("works_expired_here")
             self._placing.forget(held)

@@ -6,11 +6,16 @@ reopened within ``dead_s``, or a silent link and a will: what was handed there i
 
 from typing import Dict, List, Optional, Tuple
 
+import msgspec
+
 from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
 from pamdi.core.lag import Lag
 from pamdi.core.messages import Backlog, Beacon, ReadySegment
 from pamdi.core.policy import Candidate
+
+INFINITE = float("inf")
+Place = Tuple[str, int]  # model, boundary
 
 
 class Peer:
@@ -29,7 +34,7 @@ class Peer:
         self.state = "online"
         self.beacon: Optional[Beacon] = None
         self.draining = False
-        self.ready: Dict[Tuple[str, int], Tuple[int, float]] = {}
+        self.ready: Dict[Place, Tuple[int, float]] = {}
         self.backlog = Backlog()
         self.ahead_s: Dict[float, float] = {}
         self.heard_at = 0.0
@@ -37,6 +42,23 @@ class Peer:
         self.avoid: List[Tuple[float, float]] = []
         self.rate_bytes_per_s = 1e9
         self.delay_s = 0.0
+
+
+class Runner(msgspec.Struct, frozen=True, gc=False):
+    """A neighbour that runs the segment at some place, and what of its cost does not depend on what waits there."""
+
+    id: str
+    peer: Peer
+    transfer_s: float
+    compute_s: float
+
+
+class Runners(msgspec.Struct, frozen=True, gc=False):
+    """All of them, by name, for tensors of ``nbytes``. ``quickest_s``: what the nearest would take, idle."""
+
+    nbytes: int
+    all: Tuple[Runner, ...]
+    quickest_s: float
 
 
 class Peers:
@@ -48,6 +70,7 @@ class Peers:
         self._peers: Dict[str, Peer] = {}
         self._linked: List[str] = []
         self._up: List[Tuple[str, Peer]] = []
+        self._runners: Dict[Place, Runners] = {}
         self.layout = 0
         self.lag = Lag(context.limits)
 
@@ -60,6 +83,7 @@ class Peers:
         for neighbour in neighbours:
             peer = self.get(neighbour.id)
             peer.rate_bytes_per_s, peer.delay_s = neighbour.rate_bytes_per_s, neighbour.delay_s
+        self._runners.clear()
         self.layout += 1
 
     def linked(self) -> List[str]:
@@ -69,10 +93,10 @@ class Peers:
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
 
-    def said_ready(self, id: str) -> Tuple[ReadySegment, ...]:
-        """What the last beacon of ``id`` said is ready there."""
+    def last_beacon(self, id: str) -> Optional[Beacon]:
+        """What ``id`` said last, since its link came up."""
         peer = self._peers.get(id)
-        return peer.beacon.ready if peer is not None and peer.beacon is not None else ()
+        return None if peer is None else peer.beacon
 
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""
@@ -102,6 +126,7 @@ class Peers:
     def said(self, id: str, state: str) -> None:
         """The word of ``id``'s retained state topic."""
         self.get(id).state = state
+        self._runners.clear()
         self._context.there += 1
 
     def heard(self, beacon: Beacon) -> None:
@@ -111,8 +136,12 @@ class Peers:
         known = peer.beacon
         if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
             peer.ready = _runs(beacon.ready)
+            self._runners.clear()
             self.layout += 1
-        peer.beacon, peer.draining = beacon, beacon.draining
+        if beacon.draining != peer.draining:
+            peer.draining = beacon.draining
+            self._runners.clear()
+        peer.beacon = beacon
         peer.avoid.clear()
         self._backlog_is(peer, beacon.backlog)
 
@@ -128,18 +157,20 @@ class Peers:
         self.get(id).promised.pop(name, None)
         self._context.there += 1
 
-    def candidates(self, model: str, boundary: int, urgency: float, nbytes: int, leaving_s: float) -> List[Candidate]:
-        """Who may be asked for the segment that starts at ``boundary``, by name: D of the link as it is calibrated and
+    def quickest_s(self, place: Place, nbytes: int) -> float:
+        """D and W * c of the neighbour that would be the first to have run the segment at ``place``, were all of them
+        idle; infinite if none holds it."""
+        return self._runners_of(place, nbytes).quickest_s
+
+    def candidates(self, place: Place, urgency: float, nbytes: int, leaving_s: float) -> List[Candidate]:
+        """Who may be asked for the segment that starts at ``place``, by name: D of the link as it is calibrated and
         ``leaving_s`` on top, W * c as the peer says it, and Q as far as we know now.
 
         What was reported of Q shrinks as time goes by, since the peer works on it; what we promised it since is added.
         """
-        now, place = self._context.now, (model, boundary)
-        found = []
-        for id, peer in self._up:
-            run = peer.ready.get(place)
-            if run is None or peer.draining or peer.state != "online":
-                continue
+        now, found = self._context.now, []
+        for runner in self._runners_of(place, nbytes).all:
+            peer = runner.peer
             if peer.avoid and self._is_avoided(peer, urgency):
                 continue
             ahead_s = peer.ahead_s.get(urgency)
@@ -152,8 +183,7 @@ class Peers:
                 for klass, seconds in peer.promised.values():
                     if klass >= urgency:
                         waits_s += seconds
-            transfer_s = nbytes / peer.rate_bytes_per_s + peer.delay_s + leaving_s
-            found.append(Candidate(id, transfer_s, run[1], waits_s))
+            found.append(Candidate(runner.id, runner.transfer_s + leaving_s, runner.compute_s, waits_s))
         return found
 
     def can_run(self, model: str, boundary: int) -> bool:
@@ -179,6 +209,21 @@ class Peers:
         self._context.timers.set(until, self._ask_again, id)
         self._context.there += 1
 
+    def _runners_of(self, place: Place, nbytes: int) -> Runners:
+        runners = self._runners.get(place)
+        if runners is None or runners.nbytes != nbytes:
+            runners = self._runners[place] = self._find_runners(place, nbytes)
+        return runners
+
+    def _find_runners(self, place: Place, nbytes: int) -> Runners:
+        found = []
+        for id, peer in self._up:
+            run = peer.ready.get(place)
+            if run is not None and not peer.draining and peer.state == "online":
+                found.append(Runner(id, peer, nbytes / peer.rate_bytes_per_s + peer.delay_s, run[1]))
+        quickest_s = min((runner.transfer_s + runner.compute_s for runner in found), default=INFINITE)
+        return Runners(nbytes, tuple(found), quickest_s)
+
     def _backlog_is(self, peer: Peer, backlog: Backlog) -> None:
         peer.backlog, peer.ahead_s, peer.heard_at = backlog, {}, self._context.now
         self._context.there += 1
@@ -192,11 +237,12 @@ class Peers:
     def _changed(self) -> None:
         self._up = sorted((id, peer) for id, peer in self._peers.items() if peer.up)
         self._linked = [id for id, _ in self._up]
+        self._runners.clear()
         self.layout += 1
         self._context.there += 1
 
 
-def _runs(ready: Tuple[ReadySegment, ...]) -> Dict[Tuple[str, int], Tuple[int, float]]:
+def _runs(ready: Tuple[ReadySegment, ...]) -> Dict[Place, Tuple[int, float]]:
     """Where the segment that starts at each place stops, and its seconds: the shortest one, where several start."""
     runs = {(segment.model, segment.first): (segment.stop, segment.seconds) for segment in reversed(ready)}
     if len(runs) < len(ready):

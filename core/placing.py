@@ -53,10 +53,18 @@ class Placing:
         if held.key.boundary > 0:
             self._leaving[held.key] = held
 
+    def go_on(self, held: Held) -> None:
+        """``held`` has run a segment here. Where it is plain who runs the next, it needs no round of placing."""
+        klass = self.klass(held)
+        if self._is_first(klass) and self.asking.stays(held.model, held.key.boundary, klass, held.nbytes):
+            self.compute.enqueue(held, klass)
+        else:
+            self.seek(held)
+
     def enqueue(self, held: Held) -> None:
         """This device runs it."""
         self._leaving.pop(held.key, None)
-        self.compute.enqueue(held)
+        self.compute.enqueue(held, self.klass(held))
 
     def await_clearance(self, held: Held) -> None:
         """It was asked for early: it goes as soon as its CTC comes."""
@@ -125,15 +133,16 @@ class Placing:
         if self.asking.overdue:
             for key in self.asking.expired():
                 self.back_to_seeking(key)
-        if not self._sought_now and not self._seeking.where and self.compute.running is not None:
-            return  # as after most events: nobody seeks, and the executor is busy
+        busy = self.compute.running is not None
+        if not self._sought_now and not self._seeking.where and (busy or not self.asking.anybody()):
+            return  # as after most events: nobody seeks, and the executor is busy or there is nothing to take
         if context.here + context.there + self._sought == self._looked:  # counts only grow, so their sum will do
             return
         if self._seeking.where:
             self._place_fronts()
         if self._sought_now:
             self._watch_those_left()
-        if self.compute.running is None:
+        if not busy:
             self._take_when_idle()
         self._looked = context.here + context.there + self._sought
 
@@ -142,12 +151,14 @@ class Placing:
         model = self._context.models.get(held.model)
         if model is None or segment.stop >= model.units:
             return
+        entering = model.bytes[segment.first] or 1
+        nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
+        if self.asking.stays(held.model, segment.stop, held.klass, nbytes):
+            return
         key = held.key.at(segment.stop)
         if key in self._holdings:
             return
-        view = Waiting(key.source, key.id, held.head, key.boundary, self.klass(held), held.born, continuing=True)
-        entering = model.bytes[segment.first] or 1
-        nbytes = model.bytes[segment.stop] * max(1, held.nbytes // entering)
+        view = Waiting(key.source, key.id, held.head, key.boundary, held.klass, held.born, continuing=True)
         best = self.asking.best(view, held.model, nbytes)
         if best is not None and best.device != self._context.device:
             self._ask(held, key, best.device, best.compute_s, nbytes, self._slots.seconds(segment))
@@ -160,6 +171,14 @@ class Placing:
             return ()
         goes_on = slots.ready_at(segment.model, segment.stop) is not None
         return tuple(not goes_on or asking.get(held.key.at(segment.stop)) is not None for held in self.compute.batch)
+
+    def _is_first(self, klass: float) -> bool:
+        """Whether a work of this class that goes on here comes before all that seek, or will in this event."""
+        if self.asking.overdue:
+            return False
+        if not self._seeking.where:
+            return True
+        return not self._context.policy.youngest_first and self._seeking.highest() <= klass
 
     def _watch_those_left(self) -> None:
         """Of the works that began to seek in this event: whoever still does may not seek for ever."""

@@ -5,12 +5,10 @@ looked at where they come in. A message with a complaint is counted and dropped;
 that its sender keeps the work and asks elsewhere.
 """
 
-from typing import Any, Callable, Dict, Optional, Tuple, Type
+from typing import Any, Callable, Dict, Optional, Type
 
-from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, ReadySegment, Refusal, Revoked, Rtc, Tensor
+from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, Refusal, Revoked, Rtc, Tensor
 from pamdi.core.work import Key, Work
-
-Segments = Tuple[ReadySegment, ...]
 
 SECONDS_MAX = 1e9
 COUNT_MAX = 10**9
@@ -24,10 +22,10 @@ def complaint(message: AnyMessage, promise_s_max: float) -> str:
     return check(message, promise_s_max) if check is not None else ""
 
 
-def complaint_of_beacon(beacon: Beacon, known: Segments) -> str:
-    """``known``: what the sender's last beacon said is ready. Beacons are most of all messages, and hardly ever say
-    anything new there: the same segments need no second look."""
-    if beacon.ready is not known and beacon.ready != known:
+def complaint_of_beacon(beacon: Beacon, known: Optional[Beacon]) -> str:
+    """``known``: the sender's last beacon. Beacons are most of all messages, and hardly ever say anything new of what
+    is ready: the same segments need no second look."""
+    if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
         for segment in beacon.ready:
             if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
                 return "segments out of range"

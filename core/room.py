@@ -15,7 +15,9 @@ Requests that find no room wait for a moment (they are *parked*), the most urgen
 many wait, the least urgent is the one that is refused.
 """
 
-from typing import Callable, Dict, Iterable, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Tuple
+
+import msgspec
 
 from pamdi.core.compute import Compute
 from pamdi.core.context import Context
@@ -26,7 +28,7 @@ from pamdi.core.slots import Slots
 from pamdi.core.work import Key, WorkId
 
 
-class Reservation(NamedTuple):
+class Reservation(msgspec.Struct, frozen=True, gc=False):
     """Room promised to ``peer`` until ``until`` for one work, or asked for until then; ``born`` and ``since`` (when
     it was promised or asked) on our clock."""
 
@@ -53,7 +55,6 @@ class Room:
         self._reservations: Dict[Key, Reservation] = {}
         self._parked: Dict[Key, Reservation] = {}
         self._tally = compute.tally
-        self._granted = -1
         self._by_class: Dict[float, float] = {}
         self._classes: Optional[Tuple[ClassBacklog, ...]] = None
         self._counted = -1
@@ -112,9 +113,9 @@ class Room:
             self._release(key)
 
     def ended(self, work: WorkId) -> None:
-        for key in [key for key in self._reservations if key.work == work]:
+        for key in _of(work, self._reservations):
             self._unreserve(key)
-        for key in [key for key in self._parked if key.work == work]:
+        for key in _of(work, self._parked):
             self._release(key)
 
     def peer_lost(self, peer: str) -> None:
@@ -125,7 +126,7 @@ class Room:
 
     def grant_parked(self) -> None:
         """Room may have become free: the most urgent waits no longer, then the oldest."""
-        if not self._parked or self._granted == self._context.here:
+        if not self._parked:
             return
         for entry in sorted(self._parked.values(), key=Reservation.rank):
             why = self._objection(entry.rtc)
@@ -135,7 +136,6 @@ class Room:
             elif self.has_room(entry.rtc.urgency, entry.rtc.model, entry.rtc.key.boundary):
                 self._release(entry.rtc.key)
                 self._grant(entry.peer, entry.rtc)
-        self._granted = self._context.here
 
     def promised(self) -> Iterable[Reservation]:
         """What may arrive at any moment."""
@@ -157,11 +157,19 @@ class Room:
     def ahead_s(self, klass: float, continuing: bool) -> float:
         """Seconds that a work of ``klass`` would wait here. One that goes on where it is comes before others of its
         class: only more urgent ones delay it."""
+        if continuing and not self._anything_above(klass):
+            return 0.0
         total = 0.0 if continuing else self._compute.running_s()
         for other, seconds in self._seconds().items():
             if other > klass or (other == klass and not continuing):
                 total += seconds
         return total
+
+    def _anything_above(self, klass: float) -> bool:
+        for held in self._compute.batch:
+            if held.klass > klass:
+                return True
+        return self._tally.anything_above(klass)
 
     def _seconds(self) -> Dict[float, float]:
         """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the
@@ -240,6 +248,10 @@ class Room:
         if entry is not None:
             self._release(key)
             self._refuse(entry.peer, key, "busy")
+
+
+def _of(work: WorkId, entries: Dict[Key, Reservation]) -> List[Key]:
+    return [key for key in entries if key.id == work.id and key.source == work.source]
 
 
 def _classes(seconds: Dict[float, float]) -> Tuple[ClassBacklog, ...]:

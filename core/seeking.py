@@ -7,13 +7,15 @@ own.
 """
 
 from bisect import bisect_left, insort
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
+
+import msgspec
 
 from pamdi.core.holdings import Held
 from pamdi.core.work import Key
 
 
-class Group(NamedTuple):
+class Group(msgspec.Struct, frozen=True, gc=False):
     model: str
     boundary: int
     urgency: float
@@ -50,6 +52,10 @@ class Seeking:
     def counts(self) -> List[Tuple[Group, int]]:
         """How many works there are of each group."""
         return [(group, len(members)) for group, members in self._groups.items()]
+
+    def highest(self) -> float:
+        """The highest class of those that seek: there is one."""
+        return max(group.urgency for group in self._groups)
 
     def front(self, group: Group, youngest_first: bool) -> Optional[Key]:
         """The work of ``group`` that goes first, or None when nobody is left."""

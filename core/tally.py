@@ -37,6 +37,9 @@ class Tally:
                 works += count
         return works
 
+    def anything_above(self, klass: float) -> bool:
+        return bool(self._counts) and max(self._counts)[0] > klass
+
     def holds(self, model: str, boundary: int) -> bool:
         """Whether any work waits for the segment that starts at ``boundary``."""
         return any(m == model and b == boundary for _, m, b in self._counts)

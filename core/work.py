@@ -5,19 +5,19 @@ both on its own clock. Locally they become ``born`` and ``due``, instants of the
 the core passes as ``now``.
 """
 
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 import msgspec
 
 
-class WorkId(NamedTuple):
+class WorkId(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """A work, whatever its attempt or place: the client chose ``id``, unique within ``source``."""
 
     source: str
     id: str
 
 
-class Key(NamedTuple):
+class Key(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """One hand-over of one work. A higher ``attempt`` erases lower ones; ``step`` counts passes through the model
     (tokens of a generation, 0 today); at ``boundary`` u the work carries the tensors that enter unit u."""
 
@@ -32,7 +32,7 @@ class Key(NamedTuple):
         return WorkId(self.source, self.id)
 
     def at(self, boundary: int) -> "Key":
-        """The same work, at another boundary. (``_replace`` does it in twice the time.)"""
+        """The same work, at another boundary."""
         return Key(self.source, self.id, self.attempt, self.step, boundary)
 
 

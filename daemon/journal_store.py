@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 import msgspec
+from msgspec.structs import astuple
 
 from pamdi.core.errors import BadInput, ConfigError
 from pamdi.core.events import FinalRecord, OpenRecord, Restored
@@ -175,22 +176,30 @@ class Store:
             described, data = _columns(record.payload)
             run(
                 "INSERT OR REPLACE INTO works VALUES (?,?,?,?,0,?,?,NULL,NULL,NULL,NULL,NULL,0,?,?)",
-                (*record.work, record.digest, boot_time() - record.age_s, record.gamma, record.left_s, described, data),
+                (
+                    *astuple(record.work),
+                    record.digest,
+                    boot_time() - record.age_s,
+                    record.gamma,
+                    record.left_s,
+                    described,
+                    data,
+                ),
             )
         elif isinstance(record, JournalAttempt):
-            run("UPDATE works SET attempt=? WHERE source=? AND id=?", (record.attempt, *record.work))
+            run("UPDATE works SET attempt=? WHERE source=? AND id=?", (record.attempt, *astuple(record.work)))
         elif isinstance(record, JournalFinal):
             described, data = _columns(record.payload)
             path = msgspec.msgpack.encode(record.path)
             run(
                 "INSERT OR REPLACE INTO works VALUES (?,?,?,?,0,NULL,NULL,?,?,?,?,?,0,?,?)",
-                (*record.work, record.digest, boot_time(), record.status, record.reason, record.detail,
+                (*astuple(record.work), record.digest, boot_time(), record.status, record.reason, record.detail,
                  record.latency_s, path, described, data),
             )  # fmt: skip
         elif isinstance(record, JournalForget):
-            run("DELETE FROM works WHERE source=? AND id=?", record.work)
+            run("DELETE FROM works WHERE source=? AND id=?", astuple(record.work))
         elif isinstance(record, WorkId):
-            run("UPDATE works SET delivered=1 WHERE source=? AND id=?", record)
+            run("UPDATE works SET delivered=1 WHERE source=? AND id=?", astuple(record))
 
 
 def _file_at(path: Path) -> Optional[Tuple[int, int]]:

@@ -4,8 +4,8 @@ Of things at the same instant the lower rank goes first, then what was put first
 of this heap.
 """
 
-import heapq
 import math
+from heapq import heappop, heappush
 from typing import Any, Callable, List, NamedTuple
 
 FAULT, WORLD, WAKE = 0, 1, 2  # ranks: a fault comes before what it spoils, an alarm after what makes it needless
@@ -38,15 +38,15 @@ class Heap:
         self._puts += 1
         now = self.now
         entry = (at if at > now else now, rank, self._puts, call, argument)  # a plain tuple: half the time of an Entry
-        heapq.heappush(self._entries, entry)  # type: ignore[misc]
+        heappush(self._entries, entry)  # type: ignore[misc]
 
     def run(self, until: float, stop: Callable[[], bool]) -> None:
         """Until ``until``, or until ``stop()`` says so; it is asked after every 64th event."""
-        entries, pop = self._entries, heapq.heappop
+        entries = self._entries
         while entries and entries[0][0] <= until:
             pops = 0
             while pops < 64 and entries and entries[0][0] <= until:
-                self.now, _, _, call, argument = pop(entries)
+                self.now, _, _, call, argument = heappop(entries)
                 pops += 1
                 call(argument)
             self.pops += pops

@@ -3,6 +3,8 @@
 import random
 from typing import Any, Dict, List, Optional, Tuple
 
+import msgspec
+
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core.device import Device
@@ -137,19 +139,17 @@ class Peer:
         self.delay_s = sum(line.delay_s for line in lines)
 
 
-class Parcel:
-    """A message on its way: what was sent, by whom, and over which connection. ``leg``: the line it is on."""
+class Parcel(msgspec.Struct, eq=False):
+    """A message on its way: what was sent, by whom, and over which connection, in which ``life`` of it. ``leg``: the
+    line it is on. (A struct, as are all things here that are made for every message: made in a third of the time.)"""
 
-    __slots__ = ("leg", "life", "nbytes", "peer", "send", "sender", "sent_at")
-
-    def __init__(self, sender: Machine, peer: Peer, send: ins.Send, nbytes: int, now: float) -> None:
-        self.sender = sender
-        self.peer = peer
-        self.life = peer.pair.life
-        self.send = send
-        self.nbytes = nbytes
-        self.sent_at = now
-        self.leg = 0
+    sender: Machine
+    peer: Peer
+    life: int
+    send: ins.Send
+    nbytes: int
+    sent_at: float
+    leg: int = 0
 
     def alive(self) -> bool:
         return self.peer.pair.life == self.life

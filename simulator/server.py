@@ -14,6 +14,8 @@ import heapq
 import math
 from typing import Any, Callable, List, Optional, Tuple
 
+import msgspec
+
 from pamdi.simulator.heap import Heap
 
 FRAME_BYTES = 16_384
@@ -32,25 +34,20 @@ class Line:
         self.busy_s = 0.0
 
 
-class Transfer:
+class Transfer(msgspec.Struct, eq=False):
     """A tensor on one line. ``left`` bytes as of ``start``; ``done(self)`` is called when its last byte has left.
-    ``alive()`` False: its connection is gone, and it need not be sent."""
+    ``alive(parcel)`` False: its connection is gone, and it need not be sent."""
 
-    __slots__ = ("alive", "done", "end", "left", "line", "parcel", "plan", "sequence", "start", "urgency")
-
-    def __init__(
-        self,
-        line: Line,
-        nbytes: int,
-        urgency: float,
-        done: Callable[[Any], None],
-        alive: Callable[[Any], bool],
-        parcel: Any,
-    ) -> None:
-        self.line, self.left, self.urgency = line, float(nbytes), urgency
-        self.done, self.alive, self.parcel = done, alive, parcel
-        self.start = self.end = 0.0
-        self.plan = self.sequence = 0
+    line: Line
+    left: float
+    urgency: float
+    done: Callable[[Any], None]
+    alive: Callable[[Any], bool]
+    parcel: Any
+    start: float = 0.0
+    end: float = 0.0
+    plan: int = 0
+    sequence: int = 0
 
 
 class Server:

@@ -214,17 +214,17 @@ class World:
         }
 
     def _send(self, machine: Machine, i: ins.Send) -> None:
-        peer = machine.peers.get(i.peer)
+        peer, payload, message = machine.peers.get(i.peer), i.payload, i.message
         if peer is None or not peer.pair.up:
             return
-        if i.payload is not None:
-            nbytes = i.payload.nbytes
-        elif i.message is self._sized:
+        if payload is not None:
+            nbytes = payload.nbytes
+        elif message is self._sized:
             nbytes = self._sized_bytes
         else:  # what goes to all neighbours is measured once
-            nbytes = self._sized_bytes = control_bytes(i.message)
-            self._sized = i.message
-        self._leave(Parcel(machine, peer, i, nbytes, self.heap.now))
+            nbytes = self._sized_bytes = control_bytes(message)
+            self._sized = message
+        self._leave(Parcel(machine, peer, peer.pair.life, i, nbytes, self.heap.now))
 
     def _leave(self, parcel: Parcel) -> None:
         """Onto the next line of the way."""
@@ -233,7 +233,8 @@ class World:
             left_at = line.server.say(line, parcel.nbytes)
             self.heap.put(left_at + line.delay_s, self._arrive, parcel)
         else:
-            line.server.put(Transfer(line, parcel.nbytes, parcel.send.urgency, self._left, Parcel.alive, parcel))
+            left = float(parcel.nbytes)
+            line.server.put(Transfer(line, left, parcel.send.urgency, self._left, Parcel.alive, parcel))
 
     def _left(self, transfer: Transfer) -> None:
         self.heap.put(self.heap.now + transfer.line.delay_s, self._arrive, transfer.parcel)

@@ -50,7 +50,7 @@ class Policy:
     youngest_first = False  # the order within one class of one queue that ``rank`` implies
     looks_ahead = False  # whether ``rest_s`` of candidates is worked out
     weighs_links = False  # whether D counts our own tensors that are still on their way, or about to be
-    transfer_price = 1.0  # what a second of D costs a work that is not of the highest class
+    transfer_price = 1.0  # what a second of D costs a work that is not of the highest class; at least 1
     patient = False  # whether a work may wait for its own device although a neighbour has room now
     binds = False  # whether ``may_take`` ever says no: so for a policy that has its own
     tells_waiting = False  # whether works that wait here for a place count in the backlog that others hear of
@@ -75,7 +75,9 @@ class Policy:
 
     def pick(self, work: Waiting, candidates: Sequence[Candidate], now: float) -> Candidate:
         """Which worker next: the smallest of the paper's ratios. Ties go to the first: callers list their own device
-        first, then by name. (A loop, and not ``min`` with a key: this is the core's innermost line.)"""
+        first, then by name. (A loop, and not ``min`` with a key: this is the core's innermost line.)
+
+        It is not asked where the answer is plain: see ``Asking.stays``."""
         age_s, urgency = now - work.born, work.urgency
         best, least = candidates[0], float("inf")
         for c in candidates:

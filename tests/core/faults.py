@@ -85,7 +85,7 @@ def load(world: World, drawn: random.Random, rate_hz: float) -> Dict[WorkId, Lis
     if drawn.random() < 0.15:
         poison = WorkId("pest", "poison")
         world.poison[poison] = 0
-        world.at(0.3 + drawn.random(), lambda: world.submit(*poison))
+        world.at(0.3 + drawn.random(), lambda: world.submit(poison.source, poison.id))
         expected[poison] = ["attempts"]
     return expected
 

@@ -175,7 +175,7 @@ class AnyEvent(RuleBasedStateMachine):
         held = self.device.holdings.all()
         if held:
             key = data.draw(st.sampled_from([h.key for h in held]))
-            key = data.draw(st.sampled_from([key, key._replace(boundary=key.boundary + 1)]))
+            key = data.draw(st.sampled_from([key, key.at(key.boundary + 1)]))
             self.receive(
                 peer, kind(key, 1.0) if kind is ms.Ctc else kind(key, "busy") if kind is ms.Refusal else kind(key)
             )

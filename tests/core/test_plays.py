@@ -31,7 +31,7 @@ def test_a_work_alone_takes_its_segments_and_little_more() -> None:
     w.submit("gate", "a")
     w.run(3.0)
     assert w.latencies("gate")[0] == pytest.approx(4 * UNIT_S, rel=0.1)
-    assert [boundary for _, (*_, boundary) in w.computed] == [0, 1, 2, 3]
+    assert [key.boundary for _, key in w.computed] == [0, 1, 2, 3]
 
 
 def test_an_urgent_work_waits_for_at_most_one_segment_of_a_lower_class() -> None:

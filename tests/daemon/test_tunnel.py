@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pamdi.core import messages as ms
 from pamdi.core.errors import BadInput
@@ -158,7 +159,7 @@ def test_over_a_carrier_that_loses_repeats_and_reorders_nothing_crosses_sessions
         elif what < 0.8:
             ours = world.ends[me]._ends[other]
             sessions[step] = (ours.session, ours.theirs)
-            world.ends[me].send(other, ms.Taken(KEY._replace(step=step)), None, 1.0)
+            world.ends[me].send(other, ms.Taken(replace(KEY, step=step)), None, 1.0)
         elif what < 0.85:
             world.born(me, 2 + step)
             world.events[me].clear()
