@@ -33,7 +33,12 @@ from pamdi.controller.solver.state import Mix, State
 RATIO_MAX = 1.01
 FEASIBLE_S_MAX, CLOSE_S_MAX, LARGEST_S_MAX = 1.0, 5.0, 60.0
 LONG = Effort(1, 0, 4, (24, 32, 40, 48), rounds=120)
-SETTINGS = {"light": (0.2, (2.0, 4.0)), "loose": (0.8, (2.0, 4.0)), "tight": (0.8, (0.9, 1.6))}  # asked, memory
+SETTINGS = {  # asked, memory
+    "light": (0.2, (2.0, 4.0)),
+    "half": (0.5, (2.0, 4.0)),
+    "loose": (0.8, (2.0, 4.0)),
+    "tight": (0.8, (0.9, 1.6)),
+}
 SPEEDS = {"orin": 0.5, "xavier": 1.0, "nano": 2.5}
 
 

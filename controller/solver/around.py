@@ -5,13 +5,15 @@ taken in turn until there are enough candidates; within the rings the rank is th
 alone with what others have left over, and come back.
 """
 
-from typing import Callable, Dict, List, Set, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 import numpy as np
 
 from pamdi.controller.solver.grid import Grid
+from pamdi.controller.solver.jobs import price, transfers
 from pamdi.controller.solver.problem import Problem
-from pamdi.controller.solver.variants import Floats
+from pamdi.controller.solver.reach import Reach
+from pamdi.controller.solver.variants import Floats, Ints
 
 FREE_MIN = 0.05  # a full device still has a rank
 RING_MAX = 256  # of a ring that is larger only the fastest are ranked
@@ -66,3 +68,48 @@ def _beside(problem: Problem, model: int, a: int) -> List[int]:
     count = len(problem.ids)  # equals are taken from here on round the ring, so that sources spread
     fastest = sorted(found, key=lambda b: (problem.whole_s(b, model), (b - a) % count))
     return fastest[:RING_MAX]
+
+
+class Chosen(NamedTuple):
+    """Which devices each source looks at: pairs of its place and the device."""
+
+    owner: Ints
+    device: Ints
+
+
+def choose(problem: Problem, reach: Reach, sources: Sequence[int], count: int, slopes: Floats, klass: Ints,
+           always: Chosen) -> Chosen:  # fmt: skip
+    """At most ``count`` devices for each source: its head, ``always``, and those where, as prices are now, a work
+    would be back soonest."""
+    demands = [problem.demands[s] for s in sources]
+    entry = problem.models[demands[0].model]
+    heads = np.array([d.head for d in demands], dtype=np.intp)
+    gamma = np.array([d.spec.gamma for d in demands])
+    ways, owner = reach.ways_from(heads)
+    device = reach.to[ways]
+    whole_s, room = problem.whole_everywhere(demands[0].model)
+    grid, least = reach.grid, np.float64(min(entry.bytes))
+    cost = np.zeros(len(ways))
+    for links in (reach.first[ways], reach.second[ways]):
+        there = links >= 0
+        at, mine = links[there], owner[there]
+        t, end, fine = transfers(least, grid.rate[at])
+        cost[there] += 2 * (price((t, end, fine), slopes[:, klass[mine], grid.server[at]], gamma[mine]))
+        cost[there] += 2 * gamma[mine] * grid.delay_s[at]
+    t = whole_s[device]
+    pieces = t * t / len(entry.memory)
+    cost += price((t, t / len(entry.memory), pieces), slopes[:, klass[owner], device], gamma[owner])
+    cost[~room[device]] = np.inf
+    owner = np.concatenate((owner, always.owner, np.arange(len(sources))))
+    device = np.concatenate((device, always.device, heads))
+    cost = np.concatenate((cost, np.full(len(always.owner), -1.0), np.full(len(sources), -2.0)))
+    order = np.lexsort((device, cost, device, owner))  # one of each pair, the cheapest
+    order = order[np.isfinite(cost[order])]
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (owner[order][1:] != owner[order][:-1]) | (device[order][1:] != device[order][:-1])
+    order = order[fresh]
+    order = order[np.lexsort((device[order], cost[order], owner[order]))]
+    start = np.searchsorted(owner[order], np.arange(len(sources)))
+    place = np.arange(len(order)) - start[owner[order]]
+    kept = order[(place < count) | (cost[order] < 0)]
+    return Chosen(owner[kept], device[kept])

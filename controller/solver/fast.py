@@ -6,9 +6,9 @@
 4. *Stir*: sources that meet at a server are placed anew together, in an order drawn from a seeded stream.
 
 Where there are many sources, 2 to 4 would take minutes, and turn by turn they settle slowly. There works are placed in
-parts, some of every source's before more of any, and then *rounds* are gone: everybody is offered one route more, and
-all even out their shares at once (``together``); now and then everybody looks around again, since who is near and free
-changes.
+parts, some of every source's before more of any, and then *rounds* are gone: everybody is offered a few routes more,
+and all even out their shares at once (``rounds``; where links are few, or a mesh, ``together``); now and then everybody
+looks around again, since who is near and free changes.
 
 Where memory is short it has a price per byte too many, which rises until nothing is too much; that is begun again from
 several first prices, and the best outcome is kept. How long each phase goes on is a matter of counts, never of the
@@ -18,14 +18,16 @@ clock: the same input gives the same plan. ``seconds`` is a far limit only.
 import math
 import random
 import time
+from functools import partial
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from pamdi.controller.residents import choose
 from pamdi.controller.solver.exact import exact, routes_of
-from pamdi.controller.solver.grid import grid_of
+from pamdi.controller.solver.grid import Grid, grid_of
 from pamdi.controller.solver.problem import Problem
+from pamdi.controller.solver.rounds import Rounds
 from pamdi.controller.solver.search import Search
 from pamdi.controller.solver.state import Mix
 from pamdi.controller.solver.together import Together
@@ -70,8 +72,8 @@ def effort_for(sources: int) -> Effort:
     if sources <= 60:
         return Effort(4, 10, 4)
     if sources <= 500:
-        return Effort(2, 0, 4, (24, 32, 40), rounds=40)
-    return Effort(1, 0, 4, (24, 32), 4, rounds=6)
+        return Effort(2, 0, 4, (20, 24), rounds=40)
+    return Effort(1, 0, 4, (20, 24), 4, rounds=8)
 
 
 class Progress(NamedTuple):
@@ -102,6 +104,8 @@ class Fast:
     def run(self, starts: Sequence[Sequence[Mix]] = ()) -> Optional[List[Mix]]:
         """The best mixes found, by source; None when no plan was found that memory allows. ``starts``: plans to begin
         from, beside our own."""
+        if self.effort.rounds and self.grid is not None:
+            return self._large(self.grid, starts)
         found = self._searches(starts)
         for search in found:
             self._improve(search)
@@ -110,6 +114,36 @@ class Fast:
             self._stir(search)
             self._sweep(search, search.share_or_move, "split", SETTLED)
         return list(min(found, key=self._value).state.mixes) if found else None
+
+    def _large(self, grid: Grid, starts: Sequence[Sequence[Mix]]) -> Optional[List[Mix]]:
+        """The same where sources are many and links are known one by one: all of them at once, by arrays."""
+        own = self._rounds_from(grid)
+        found = [own] if own is not None else []
+        for mixes in starts:
+            seeded = Rounds(self.problem, grid, self.effort.sizes)
+            if seeded.seed(mixes):
+                found.append(seeded)
+        for rounds in found:
+            self._note_rounds(rounds, "place")
+            rounds.go(self.effort.rounds, self.late, partial(self._note_rounds, rounds, "rounds"))
+        best = min(found, key=lambda rounds: (rounds.pool.full(), rounds.pool.objective), default=None)
+        return best.mixes() if best is not None else None
+
+    def _rounds_from(self, grid: Grid) -> Optional[Rounds]:
+        rounds = Rounds(self.problem, grid, self.effort.sizes, self.effort.order)
+        if rounds.place():
+            return rounds
+        for start in range(self.effort.starts):
+            search = self._search()
+            if self._place_dearly(search, start):
+                rounds = Rounds(self.problem, grid, self.effort.sizes)
+                if rounds.seed(search.state.mixes):
+                    return rounds
+        return None
+
+    def _note_rounds(self, rounds: Rounds, phase: str) -> None:
+        objective = math.inf if rounds.pool.full() else rounds.pool.objective
+        self.trace.append(Progress(self._clock() - self._began, objective, phase))
 
     def late(self) -> bool:
         return self._clock() - self._began > self._until

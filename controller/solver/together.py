@@ -1,4 +1,4 @@
-"""All sources even out their routes at once: no new route, only the shares, by arrays.
+"""In fleets of meshes or few links (else ``evening``): all sources even out their routes at once, only the shares.
 
 One source after the other goes the way of ``Search.share``: right in each step, but what a source gives up the next one
 takes, and at a load that matters some hundred rounds go by before it settles. Here every source moves in the same step

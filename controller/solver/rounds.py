@@ -1,0 +1,158 @@
+"""Plans of large fleets: all sources of a model look for routes in one pass, all sources even out at once.
+
+Works are *placed* in parts, some of every source's before more of any, a dozen sources at a time with the prices that
+those before them left. Then *rounds* are gone: everybody is offered the few routes that would cost least now, as far as
+memory allows (``crowd``), and all even out their shares (``evening``); every other round everybody looks around again,
+since who is near and free changes.
+
+Where cuts cost nothing (no ``overhead_s``, no merged times) works are first cut into single units: those are soonest
+looked through, and sources share what is held of them. Other cuts come when that has settled.
+"""
+
+import math
+import random
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from pamdi.controller.solver.around import Chosen, choose
+from pamdi.controller.solver.crowd import Crowd
+from pamdi.controller.solver.grid import Grid
+from pamdi.controller.solver.pool import Pool
+from pamdi.controller.solver.problem import Problem
+from pamdi.controller.solver.reach import Reach
+from pamdi.controller.solver.state import Mix
+from pamdi.controller.solver.variants import Ints, Variants, variants
+from pamdi.controller.solver.walk import Prices, PricesPlaced, Walk
+
+EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
+PARTS = (0.4, 0.3, 0.3)  # of each source's works, placed one after the other
+PLACED_TOGETHER, OFFERED_TOGETHER = 13, 50  # sources at most
+FAR = 4  # times as many devices for a source that found no memory
+RENT = 0.1  # see ``Pool.bars``
+OFFERS_FULL, OFFERS = 3, 6  # routes a round, while a server is full and later
+STEPS_FIRST, STEPS = 6, 8  # of evening out
+LOOK_EVERY = 2  # rounds
+SINGLE_ROUNDS = 0.75  # of all: then other cuts are looked at
+ROUNDS_SETTLED = 3e-4  # of J: rounds between two looks around that gain less are the last
+
+
+class Rounds:
+    """``sizes``: devices around a source, when they are first placed, and at each look around after that; the last
+    holds on. ``order``: seed of another order to place them in."""
+
+    def __init__(self, problem: Problem, grid: Grid, sizes: Sequence[int], order: int = 0) -> None:
+        self.problem, self.reach, self.sizes = problem, Reach(grid), list(sizes)
+        self.pool = Pool(problem, EDGE_FIRST)
+        self._order = list(range(len(problem.demands)))
+        if order:
+            random.Random(order).shuffle(self._order)
+        self._listed: Dict[Tuple[int, bool], Variants] = {}
+        fleet = problem.fleet
+        self._single = not any(d.overhead_s for d in fleet.device) and not any(m.merged for m in fleet.model)
+
+    def place(self) -> bool:
+        """Whether all sources have a way, and memory for it."""
+        crowds = self._crowds(PLACED_TOGETHER)
+        for part in PARTS:
+            for crowd in crowds:
+                self._place(crowd, part)
+            self._place_missed()
+        return self.begin()
+
+    def _place(self, crowd: Crowd, part: float) -> None:
+        pool, klass = self.pool, self.pool.klass[crowd.sources]
+        prices = PricesPlaced(crowd, pool.slopes, klass, pool.bars(crowd, RENT), pool.rooms(), part)
+        pool.offer(crowd, Walk(crowd, prices).cheapest(), part)
+
+    def _place_missed(self) -> None:
+        """Those that found no memory look further, while there is some."""
+        size = self.sizes[0]
+        self.sizes[0] = FAR * size
+        for crowd in self._crowds(1, some=self._missed()):
+            self._place(crowd, PARTS[0])
+        self.sizes[0] = size
+
+    def _missed(self) -> Set[int]:
+        return set(self._order) - set(self.pool.routes.owner.tolist())
+
+    def begin(self) -> bool:
+        """From what is in the pool."""
+        missed = self._missed()
+        if not missed:
+            self.pool.prune()
+            self.pool.even_out(STEPS_FIRST)
+        return not missed
+
+    def seed(self, mixes: Sequence[Mix]) -> bool:
+        self.pool.seed(mixes)
+        return self.begin()
+
+    def go(self, rounds: int, late: Callable[[], bool], note: Callable[[], None]) -> None:
+        since = math.inf
+        crowds: List[Crowd] = []
+        for n in range(rounds):
+            if late():
+                return
+            if n % LOOK_EVERY == 0:
+                now = math.inf if self.pool.full() else self.pool.objective
+                settled = since - now <= ROUNDS_SETTLED * abs(now) if now < math.inf else False
+                if settled and not self._single:
+                    return
+                if settled or n >= SINGLE_ROUNDS * rounds:
+                    self._single = False
+                since = now
+                if len(self.sizes) > 1:
+                    self.sizes.pop(0)
+                crowds = self._crowds(OFFERED_TOGETHER)
+            self._round(crowds)
+            note()
+
+    def mixes(self) -> List[Mix]:
+        return self.pool.mixes()
+
+    def _round(self, crowds: Sequence[Crowd]) -> None:
+        pool = self.pool
+        pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
+        offers = OFFERS_FULL if pool.full() else OFFERS
+        for crowd in crowds:
+            prices = Prices(crowd, pool.slopes, pool.klass[crowd.sources], pool.bars(crowd, RENT))
+            pool.offer(crowd, Walk(crowd, prices).cheapest(offers), 0.0)
+        pool.even_out(STEPS)
+        pool.prune()
+
+    # -- crowds ----------------------------------------------------------------------------------------------------
+
+    def _crowds(self, most: int, some: Optional[Set[int]] = None) -> List[Crowd]:
+        """Sources of one model each, at most ``most``, the more urgent and the less mixed."""
+        by_model: Dict[int, List[int]] = {}
+        for s in self._order if some is None else sorted(some):
+            by_model.setdefault(self.problem.demands[s].model, []).append(s)
+        gone = self._gone()
+        found: List[Crowd] = []
+        for _, sources in sorted(by_model.items()):
+            parts = -(-len(sources) // most)
+            found.extend(self._crowd(sources[n::parts], gone) for n in range(parts))
+        return found
+
+    def _crowd(self, sources: Sequence[int], gone: Sequence[Sequence[int]]) -> Crowd:
+        owner = np.repeat(np.arange(len(sources)), [len(gone[s]) for s in sources])
+        device: Ints = np.array([d for s in sources for d in gone[s]], dtype=np.intp)
+        klass = self.pool.klass[list(sources)]
+        chosen = choose(
+            self.problem, self.reach, sources, self.sizes[0], self.pool.slopes, klass, Chosen(owner, device)
+        )
+        return Crowd(self.problem, self.reach, sources, self._variants(sources[0]), chosen)
+
+    def _gone(self) -> List[List[int]]:
+        """By source the devices that its routes go to."""
+        found: List[Dict[int, None]] = [{} for _ in self._order]
+        for s, visits in zip(self.pool.routes.owner.tolist(), self.pool.visits):
+            found[s].update((device, None) for _, _, device in visits)
+        return [list(devices) for devices in found]
+
+    def _variants(self, s: int) -> Variants:
+        model, single = self.problem.demands[s].model, self._single
+        if (model, single) not in self._listed:
+            self._listed[model, single] = variants(len(self.problem.models[model].memory), single=single)
+        return self._listed[model, single]

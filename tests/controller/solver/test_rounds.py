@@ -1,0 +1,53 @@
+"""Plans of many sources at once: within memory, never dearer from round to round, and J is the document's."""
+
+import math
+
+import pytest
+
+from pamdi.controller.solver.fast import Effort, Fast
+from pamdi.controller.solver.grid import grid_of
+from pamdi.controller.solver.problem import Problem
+from pamdi.controller.solver.rounds import Rounds
+from pamdi.controller.solver.solve import solve
+from tests.controller.plain_objective import plain_objective
+from tests.controller.solver.many import many
+from tests.controller.solver.test_fast import check_feasible
+
+EFFORT = Effort(1, 0, 4, (12, 16), rounds=8)
+
+
+@pytest.mark.parametrize(("memory", "fails"), [(3.0, 0.0), (0.8, 0.01)])
+def test_plans_are_feasible_and_cost_what_they_say(memory: float, fails: float) -> None:
+    for seed in range(3):
+        fleet = many(seed, memory=memory, fails=fails)
+        solved = solve(fleet, effort=EFFORT)
+        check_feasible(fleet, solved)
+        assert solved.trace[-1].objective == pytest.approx(plain_objective(fleet, dict(solved.plan.routes)), rel=1e-9)
+        assert len(solved.trace) > 3
+
+
+def test_rounds_lower_j_until_they_settle() -> None:
+    problem = Problem(many(3))
+    grid = grid_of(problem)
+    assert grid is not None
+    rounds = Rounds(problem, grid, (12, 16))
+    assert rounds.place()
+    seen = [rounds.pool.objective]
+    rounds.go(40, lambda: False, lambda: seen.append(rounds.pool.objective))
+    assert len(seen) < 40  # it settled
+    assert seen[-1] < 0.9 * seen[0]
+    assert all(after <= before * (1 + 1e-3) for before, after in zip(seen[1:], seen[2:]))
+
+
+def test_the_same_fleet_has_the_same_plan_and_a_plan_to_begin_from_is_not_lost() -> None:
+    fleet = many(4)
+    first = solve(fleet, effort=EFFORT)
+    assert solve(fleet, effort=EFFORT).plan == first.plan
+    again = solve(fleet, effort=EFFORT._replace(rounds=1), start=first.plan)
+    assert again.plan.objective <= first.plan.objective * (1 + 1e-3)
+
+
+def test_more_memory_than_there_is_makes_no_plan() -> None:
+    problem = Problem(many(5, memory=0.2))
+    assert Fast(problem, EFFORT).run() is None
+    assert math.isfinite(solve(many(5), effort=EFFORT).plan.objective)
