@@ -6,6 +6,7 @@
 import argparse
 import asyncio
 import datetime
+import difflib
 import json
 import sys
 import time
@@ -16,6 +17,7 @@ from pamdi.cli.broker_options import add_broker_options, broker_from
 from pamdi.core.errors import ConfigError, EngineError
 
 TABLES = Path("calibration") / "tables"
+NEAR_NAME = 0.85  # of a known type: more likely mistyped than meant
 
 
 def add_parser(commands: Any) -> None:
@@ -142,6 +144,9 @@ def _check_type(named: str) -> None:
     from pamdi.engines.device_types import NAMES
     from pamdi.engines.here import this_machine
 
+    near = difflib.get_close_matches(named, sorted(NAMES), 1, NEAR_NAME)
+    if named not in NAMES and near:
+        raise EngineError(f"--device {named}: did you mean {near[0]}? A type of your own needs a name less like it")
     here = this_machine()
     if named in NAMES and here.device_type != named:
         raise EngineError(

@@ -15,7 +15,7 @@ from pamdi.engines.manifest import read_manifest
 def device_info(
     config: DaemonConfig, instance: int, port: int, backend: Backend, log: Callable[[str], None]
 ) -> DeviceInfo:
-    """``log`` is told, in one line each, of folders of the store that cannot be read."""
+    """``log`` is told, in one line each, of a store that is not there and of its folders that cannot be read."""
     host = describe_host()
     return DeviceInfo(
         config.id,
@@ -34,6 +34,8 @@ def device_info(
 
 def _digests(store: Path, log: Callable[[str], None]) -> Dict[str, Dict[str, str]]:
     models: Dict[str, Dict[str, str]] = {}
+    if not store.is_dir():
+        log(f"store {store} is no folder: nothing can be loaded; copy the controller's exports there or set store_url")
     for folder in sorted(store.glob("*/model.json")):
         try:
             manifest = read_manifest(folder.parent)

@@ -65,6 +65,13 @@ def test_a_machine_that_is_no_such_board_makes_no_table_of_it(
     assert not Path("calibration").exists()
 
 
+def test_a_mistyped_board_is_no_type_of_its_own(backend: TimedBackend, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", "latency", FOLDER, "--device", "orinnano"]) == 1
+    assert capsys.readouterr().err == (
+        "pamdi: --device orinnano: did you mean orin-nano? A type of your own needs a name less like it\n"
+    )
+
+
 def test_a_board_that_changed_between_parts_and_whole_leaves_no_table(
     backend: TimedBackend, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
