@@ -62,7 +62,8 @@ class Device:
         context = self.context
         assert now >= context.now, (now, context.now)
         context.now, context.out = now, []
-        context.timers.fire(now)
+        if context.timers.next_at <= now:
+            context.timers.fire(now)
         self._on_event[type(event)](event)
         self._settle()
         return context.out
@@ -77,14 +78,17 @@ class Device:
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""
-        at, look_at = self.context.timers.next_at(), self.beacons.wake_at
-        if at is not None and at <= look_at:
-            return at
-        return look_at if look_at < INFINITE else None
+        at, look_at = self.context.timers.next_at, self.beacons.wake_at
+        if look_at < at:
+            at = look_at
+        return at if at < INFINITE else None
 
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
         context, placing, slots = self.context, self.placing, self.slots
+        quiet = context.here == self._settled and context.now < self.beacons.wake_at and self._stop_at is None
+        if quiet and placing.rests():
+            return  # as after three events of four: no step would find anything to look at
         compute = placing.compute
         if self._layout != slots.layout:
             self._layout = slots.layout

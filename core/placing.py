@@ -126,6 +126,13 @@ class Placing:
                 if self._peers.can_run(held.model, held.key.boundary):
                     self._requeue(held)
 
+    def rests(self) -> bool:
+        """Whether there is nobody to place, and nothing that the executor could start or take."""
+        if self._sought_now or self._seeking.where or self.asking.overdue:
+            return False
+        compute = self.compute
+        return compute.running is not None or not (len(compute) or self.asking.anybody())
+
     def place_all(self) -> None:
         """Place every seeking work that can be placed now: most urgent first, one look per group of equals. Nothing
         is looked at while nothing has changed since the last time."""

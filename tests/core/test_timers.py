@@ -10,7 +10,7 @@ def test_moments_fire_in_order_and_equal_ones_in_the_order_set() -> None:
     for at, name in ((2.0, "c"), (1.0, "a"), (1.0, "b"), (3.0, "d")):
         timers.set(at, fired.append, name)
     timers.fire(2.0)
-    assert fired == ["a", "b", "c"] and timers.next_at() == 3.0
+    assert fired == ["a", "b", "c"] and timers.next_at == 3.0
 
 
 def test_setting_a_moment_again_moves_it_and_dropping_it_forgets_it() -> None:
@@ -19,7 +19,7 @@ def test_setting_a_moment_again_moves_it_and_dropping_it_forgets_it() -> None:
     timers.set(5.0, fired.append, "moved")
     timers.set(2.0, fired.append, "dropped")
     timers.drop(fired.append, "dropped")
-    assert timers.next_at() == 5.0
+    assert timers.next_at == 5.0
     timers.fire(4.0)
     assert fired == []
     timers.fire(5.0)
