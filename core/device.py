@@ -26,7 +26,7 @@ from pamdi.core.limits import Limits
 from pamdi.core.losses import Losses
 from pamdi.core.peers import Peers
 from pamdi.core.placing import Placing
-from pamdi.core.plausible import complaint, complaint_of_beacon
+from pamdi.core.plausible import complaint
 from pamdi.core.remembered import Remembered
 from pamdi.core.replay import Replay
 from pamdi.core.slots import Slots
@@ -136,16 +136,18 @@ class Device:
 
     def _received(self, event: ev.Received) -> None:
         message = event.message
-        if type(message) is ms.Beacon:
-            wrong = complaint_of_beacon(message, self.peers.last_beacon(event.peer))
+        if not 0.0 <= event.transit_s < INFINITE or event.nbytes < 0:
+            wrong = "impossible measures of its way here"
+        elif type(message) is ms.Beacon:  # most of all messages: straight to where it is kept
+            wrong = self.peers.heard(event.peer, message)
         else:
             wrong = complaint(message, self.context.limits.promise_s_max)
             if not wrong and event.payload is None and isinstance(message, ms.Tensor):
                 wrong = "a tensor without its data"
-        if wrong or not 0.0 <= event.transit_s < INFINITE or event.nbytes < 0:
-            self._malformed(event, wrong or "impossible measures of its way here")
-        else:
-            self._on_message[type(message)](event, message)
+            if not wrong:
+                self._on_message[type(message)](event, message)
+        if wrong:
+            self._malformed(event, wrong)
 
     def _malformed(self, event: ev.Received, wrong: str) -> None:
         """Counted and dropped; who waits for a word gets it."""
@@ -234,7 +236,6 @@ class Device:
     def _message_handlers(self) -> Dict[Type[Any], Callable[[ev.Received, Any], None]]:
         hops = self.hops
         return {
-            ms.Beacon: self._beacon,
             ms.Rtc: self._rtc,
             ms.Ctc: self._ctc,
             ms.Refusal: self._refusal,
@@ -249,10 +250,6 @@ class Device:
             ms.Here: lambda e, m: self.replay.heard(e.peer, m),
             ms.Holding: self._holding,
         }
-
-    def _beacon(self, event: ev.Received, beacon: ms.Beacon) -> None:
-        if beacon.device == event.peer:
-            self.peers.heard(beacon)
 
     def _rtc(self, event: ev.Received, rtc: ms.Rtc) -> None:
         if not self.hops.answer_known(event.peer, rtc.key):

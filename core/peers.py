@@ -12,6 +12,7 @@ from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
 from pamdi.core.lag import Lag
 from pamdi.core.messages import Backlog, Beacon, ReadySegment
+from pamdi.core.plausible import complaint_of_backlog, complaint_of_segments
 from pamdi.core.policy import Candidate
 
 INFINITE = float("inf")
@@ -93,11 +94,6 @@ class Peers:
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
 
-    def last_beacon(self, id: str) -> Optional[Beacon]:
-        """What ``id`` said last, since its link came up."""
-        peer = self._peers.get(id)
-        return None if peer is None else peer.beacon
-
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""
         peer = self.get(id)
@@ -129,21 +125,29 @@ class Peers:
         self._runners.clear()
         self._context.there += 1
 
-    def heard(self, beacon: Beacon) -> None:
-        peer = self._peers.get(beacon.device)
-        if peer is None or not peer.up:
-            return  # a retained or late word of somebody we cannot reach anyway
-        known = peer.beacon
-        if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
-            peer.ready = _runs(beacon.ready)
+    def heard(self, id: str, beacon: Beacon) -> str:
+        """``id`` sent a beacon. Returns what is wrong with it, or "". It hardly ever says anything new of what is ready,
+        since the link came up: the same segments need no second look."""
+        peer, ready, backlog = self._peers.get(id), beacon.ready, beacon.backlog
+        known = peer.beacon if peer is not None else None
+        changed = known is None or (ready is not known.ready and ready != known.ready)
+        wrong = (complaint_of_segments(ready) if changed else "") or complaint_of_backlog(backlog)
+        if wrong:
+            return wrong
+        if peer is None or not peer.up or beacon.device != id:
+            return ""  # a retained or late word of somebody we cannot reach anyway
+        if changed:
+            peer.ready = _runs(ready)
             self._runners.clear()
             self.layout += 1
         if beacon.draining != peer.draining:
             peer.draining = beacon.draining
             self._runners.clear()
         peer.beacon = beacon
-        peer.avoid.clear()
-        self._backlog_is(peer, beacon.backlog)
+        if peer.avoid:
+            peer.avoid.clear()
+        self._backlog_is(peer, backlog)
+        return ""
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
         self._backlog_is(self.get(id), backlog)
