@@ -37,7 +37,8 @@ def waiting(held: Held, urgency: float) -> Waiting:
 class Compute:
     """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave, and
     ``outputs_left`` how many more may, where they would be a batch. ``running``: what is in the air, of a batch its
-    first; ``batch``: all of it."""
+    first; ``batch``: all of it. ``fresh``: whether it was started in this event; ``ran``: how many works the piece before
+it was of."""
 
     def __init__(
         self,
@@ -60,6 +61,8 @@ class Compute:
         self.batch: Tuple[Held, ...] = ()
         self.segment: Optional[Segment] = None
         self.started_at = 0.0
+        self.fresh = False
+        self.ran = 0
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -91,16 +94,24 @@ class Compute:
     def idle(self) -> bool:
         return self.running is None and not self._queue
 
-    def start_next(self) -> Optional[Held]:
-        """Start the first work of the queue that can start. Returns it, or None."""
+    def start_next(self) -> None:
+        """Start the first work of the queue that can start."""
         if self.running is not None or not self._queue:
-            return None
+            return
         able = self._able()
         for held, segment in able:
             if not self._outputs_full(held, segment):
-                self._start((held, *self._mates(able, held, segment)), segment)
-                return held
-        return None
+                batch = (held, *self._mates(able, held, segment))
+                for one in batch:
+                    self._take_out(one)
+                self._start(batch, segment)
+                return
+
+    def go_on(self, held: Held, klass: float, segment: Segment) -> None:
+        """``held`` has run here and runs ``segment`` next, with nobody to compare it with: it needs no queue."""
+        held.klass = klass
+        self._context.here += 1
+        self._start((held,), segment)
 
     def upcoming(self) -> Optional[Upcoming]:
         """What of the queue would go first as things are now. A guess and nothing more: what is in the air may go on
@@ -114,6 +125,7 @@ class Compute:
 
     def finish(self) -> Tuple[Held, ...]:
         batch, self.batch, self.running, self.segment = self.batch, (), None, None
+        self.ran = len(batch)
         self._context.here += 1
         return batch
 
@@ -170,9 +182,8 @@ class Compute:
 
     def _start(self, batch: Tuple[Held, ...], segment: Segment) -> None:
         for held in batch:
-            self._take_out(held)
             self._holdings.move(held, "running")
-        first = batch[0]
+        first, self.fresh = batch[0], True
         self.running, self.batch, self.segment, self.started_at = first, batch, segment, self._context.now
         if len(batch) == 1:
             self._context.emit(Infer(first.key, segment, first.payload, first.klass))

@@ -94,11 +94,13 @@ class Device:
             self._layout = slots.layout
             placing.layout_changed()
         placing.place_all()
-        started = compute.start_next() if compute.running is None else None
+        if compute.running is None:
+            compute.start_next()
         if self._settled != context.here:
             placing.room.grant_parked()
             self._settled = context.here
-            if started is not None and compute.segment is not None:
+            if compute.fresh and compute.segment is not None:
+                compute.fresh = False
                 for held in compute.batch:
                     placing.ask_early(held, compute.segment)
             if slots.draining():
