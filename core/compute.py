@@ -34,11 +34,18 @@ def waiting(held: Held, urgency: float) -> Waiting:
     )  # fmt: skip
 
 
+def _view(held: Held) -> Waiting:
+    """A queued work as a policy sees it: the same at every comparison, until it leaves or its class changes."""
+    if held.view is None:
+        held.view = waiting(held, held.klass)
+    return held.view
+
+
 class Compute:
     """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave, and
     ``outputs_left`` how many more may, where they would be a batch. ``running``: what is in the air, of a batch its
-    first; ``batch``: all of it. ``fresh``: whether it was started in this event; ``ran``: how many works the piece before
-it was of."""
+    first; ``batch``: all of it. ``fresh``: whether it was started in this event; ``ran``: how many works the piece
+    before it was of."""
 
     def __init__(
         self,
@@ -73,7 +80,7 @@ it was of."""
     def enqueue(self, held: Held, klass: float) -> None:
         self._holdings.move(held, "queued")
         self._queue[held.key] = held
-        held.klass = klass
+        held.klass, held.view = klass, None
         self.tally.add(held.klass, held.model, held.key.boundary)
         self._context.here += 1
 
@@ -85,7 +92,7 @@ it was of."""
         """Classes may have changed: a work has become too old, or the policy is another."""
         for held in self._queue.values():
             self.tally.remove(held.klass, held.model, held.key.boundary)
-            held.klass = self._klass(held)
+            held.klass, held.view = self._klass(held), None
             self.tally.add(held.klass, held.model, held.key.boundary)
         for held in self.batch:
             held.klass = self._klass(held)
@@ -156,7 +163,7 @@ it was of."""
                 able.append((held, segment))
         if len(able) > 1:
             now, rank = self._context.now, self._context.policy.rank
-            able.sort(key=lambda entry: (rank(waiting(entry[0], entry[0].klass), now), entry[0].key))
+            able.sort(key=lambda entry: (rank(_view(entry[0]), now), entry[0].key))
         return able
 
     def _mates(self, able: Able, first: Held, segment: Segment) -> List[Held]:

@@ -126,8 +126,8 @@ class Peers:
         self._context.there += 1
 
     def heard(self, id: str, beacon: Beacon) -> str:
-        """``id`` sent a beacon. Returns what is wrong with it, or "". It hardly ever says anything new of what is ready,
-        since the link came up: the same segments need no second look."""
+        """``id`` sent a beacon. Returns what is wrong with it, or "". Since its link came up it hardly ever says
+        anything new of what is ready: the same segments need no second look."""
         peer, ready, backlog = self._peers.get(id), beacon.ready, beacon.backlog
         known = peer.beacon if peer is not None else None
         changed = known is None or (ready is not known.ready and ready != known.ready)
@@ -229,7 +229,9 @@ class Peers:
         return Runners(nbytes, tuple(found), quickest_s)
 
     def _backlog_is(self, peer: Peer, backlog: Backlog) -> None:
-        peer.backlog, peer.ahead_s, peer.heard_at = backlog, {}, self._context.now
+        peer.backlog, peer.heard_at = backlog, self._context.now
+        if peer.ahead_s:
+            peer.ahead_s = {}
         self._context.there += 1
 
     def _is_avoided(self, peer: Peer, urgency: float) -> bool:

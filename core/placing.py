@@ -279,7 +279,7 @@ class Placing:
     def _outputs_full(self, held: Held, segment: Segment) -> bool:
         """Whether too many results at or above this work's class, of this very segment, still wait to leave; or
         whether it stands back for a more urgent one."""
-        if self.holding_back.holds(held, segment):
+        if self._context.policy.hold_share and self.holding_back.holds(held, segment):
             return True
         return bool(self._leaving) and self._stuck(held, segment) >= self._context.limits.outputs_max
 

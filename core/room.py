@@ -113,9 +113,9 @@ class Room:
             self._release(key)
 
     def ended(self, work: WorkId) -> None:
-        for key in _of(work, self._reservations):
+        for key in _of(work, self._reservations) if self._reservations else ():
             self._unreserve(key)
-        for key in _of(work, self._parked):
+        for key in _of(work, self._parked) if self._parked else ():
             self._release(key)
 
     def peer_lost(self, peer: str) -> None:
@@ -255,4 +255,4 @@ def _of(work: WorkId, entries: Dict[Key, Reservation]) -> List[Key]:
 
 
 def _classes(seconds: Dict[float, float]) -> Tuple[ClassBacklog, ...]:
-    return tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
+    return tuple([ClassBacklog(klass, round(s, 6)) for klass, s in sorted(seconds.items(), reverse=True)])
