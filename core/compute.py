@@ -144,15 +144,19 @@ class Compute:
 
     def run_s(self) -> float:
         """Seconds that the segment in the air takes in all, by its calibrated time; 0 while there is none."""
-        if self.segment is None:
+        segment = self.segment
+        if segment is None:
             return 0.0
         if len(self.batch) > 1:
-            return self._slots.batch_seconds(self.segment, len(self.batch))
-        return self._slots.seconds(self.segment)
+            return self._slots.batch_seconds(segment, len(self.batch))
+        return self._slots.seconds(segment)
 
     def running_s(self) -> float:
         """Seconds left of it."""
-        return max(0.0, self.run_s() - (self._context.now - self.started_at)) if self.segment is not None else 0.0
+        if self.segment is None:
+            return 0.0
+        left_s = self.run_s() - (self._context.now - self.started_at)
+        return left_s if left_s > 0.0 else 0.0
 
     def _able(self) -> Able:
         """Queued works that could start, in their order."""

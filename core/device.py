@@ -65,7 +65,9 @@ class Device:
         if context.timers.next_at <= now:
             context.timers.fire(now)
         self._on_event[type(event)](event)
-        self._settle()
+        quiet = context.here == self._settled and now < self.beacons.wake_at and self._stop_at is None
+        if not (quiet and self.placing.rests()):  # as after one event of four: else no step would find anything
+            self._settle()
         return context.out
 
     def upcoming(self) -> Optional[Upcoming]:
@@ -86,9 +88,6 @@ class Device:
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
         context, placing, slots = self.context, self.placing, self.slots
-        quiet = context.here == self._settled and context.now < self.beacons.wake_at and self._stop_at is None
-        if quiet and placing.rests():
-            return  # as after three events of four: no step would find anything to look at
         compute = placing.compute
         if self._layout != slots.layout:
             self._layout = slots.layout

@@ -255,4 +255,7 @@ def _of(work: WorkId, entries: Dict[Key, Reservation]) -> List[Key]:
 
 
 def _classes(seconds: Dict[float, float]) -> Tuple[ClassBacklog, ...]:
+    if len(seconds) == 1:  # as most of the time
+        ((klass, s),) = seconds.items()
+        return (ClassBacklog(klass, round(s, 6)),)
     return tuple([ClassBacklog(klass, round(s, 6)) for klass, s in sorted(seconds.items(), reverse=True)])
