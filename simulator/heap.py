@@ -45,7 +45,7 @@ class Heap:
         """Until ``until``, or until ``stop()`` says so; it is asked after every 64th event."""
         entries = self._entries
         while entries and entries[0][0] <= until:
-            for pops in STRIDE:
+            for pops in STRIDE:  # noqa: B007 - counted on after the loop
                 self.now, _, _, call, argument = heappop(entries)
                 call(argument)
                 if not entries or entries[0][0] > until:
