@@ -143,14 +143,19 @@ class Peers:
         if beacon.draining != peer.draining:
             peer.draining = beacon.draining
             self._runners.clear()
-        peer.beacon = beacon
+        peer.beacon, peer.backlog, peer.heard_at = beacon, backlog, self._context.now
         if peer.avoid:
             peer.avoid.clear()
-        self._backlog_is(peer, backlog)
+        if peer.ahead_s:
+            peer.ahead_s = {}
+        self._context.there += 1
         return ""
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
-        self._backlog_is(self.get(id), backlog)
+        """A word of ``id`` about a work of ours said so."""
+        peer = self.get(id)
+        peer.backlog, peer.heard_at, peer.ahead_s = backlog, self._context.now, {}
+        self._context.there += 1
 
     def promise(self, id: str, name: object, urgency: float, seconds: float) -> None:
         """A work of ours may go there: its seconds count until the peer's own backlog shows them."""
@@ -227,12 +232,6 @@ class Peers:
                 found.append(Runner(id, peer, nbytes / peer.rate_bytes_per_s + peer.delay_s, run[1]))
         quickest_s = min((runner.transfer_s + runner.compute_s for runner in found), default=INFINITE)
         return Runners(nbytes, tuple(found), quickest_s)
-
-    def _backlog_is(self, peer: Peer, backlog: Backlog) -> None:
-        peer.backlog, peer.heard_at = backlog, self._context.now
-        if peer.ahead_s:
-            peer.ahead_s = {}
-        self._context.there += 1
 
     def _is_avoided(self, peer: Peer, urgency: float) -> bool:
         return any(until > self._context.now and urgency <= klass for until, klass in peer.avoid)

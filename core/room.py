@@ -169,7 +169,7 @@ class Room:
         for held in self._compute.batch:
             if held.klass > klass:
                 return True
-        return self._tally.anything_above(klass)
+        return self._tally.works > 0 and self._tally.anything_above(klass)
 
     def _seconds(self) -> Dict[float, float]:
         """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the
