@@ -85,10 +85,10 @@ class Asking:
         quick, idle as it may be. Most works are where this is so, and it is a small part of the whole question. (By
         more than rounding: equals are for the policy to choose from.)"""
         policy = self._context.policy
-        segment = self._slots.ready_at(model, boundary)
-        if segment is None or policy.looks_ahead or policy.binds:
+        seconds = self._slots.ready_seconds(model, boundary)
+        if seconds is None or policy.looks_ahead or policy.binds:
             return False
-        here_s = self._slots.seconds(segment) + self._room.ahead_s(klass, continuing=True)
+        here_s = seconds + self._room.ahead_s(klass, continuing=True)
         return here_s + ROUNDING_S < self._peers.quickest_s((model, boundary), nbytes)
 
     def nobody(self, model: str, boundary: int, urgency: float, continuing: bool) -> bool:

@@ -34,10 +34,18 @@ def waiting(held: Held, urgency: float) -> Waiting:
     )  # fmt: skip
 
 
+def _view(held: Held) -> Waiting:
+    """A queued work as a policy sees it: the same at every comparison, until it leaves or its class changes."""
+    if held.view is None:
+        held.view = waiting(held, held.klass)
+    return held.view
+
+
 class Compute:
     """``outputs_full(held, segment)`` says whether too many results of ``segment`` still wait to leave, and
     ``outputs_left`` how many more may, where they would be a batch. ``running``: what is in the air, of a batch its
-    first; ``batch``: all of it."""
+    first; ``batch``: all of it. ``fresh``: whether it was started in this event; ``ran``: how many works the piece
+    before it was of."""
 
     def __init__(
         self,
@@ -60,6 +68,8 @@ class Compute:
         self.batch: Tuple[Held, ...] = ()
         self.segment: Optional[Segment] = None
         self.started_at = 0.0
+        self.fresh = False
+        self.ran = 0
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -70,7 +80,7 @@ class Compute:
     def enqueue(self, held: Held, klass: float) -> None:
         self._holdings.move(held, "queued")
         self._queue[held.key] = held
-        held.klass = klass
+        held.klass, held.view = klass, None
         self.tally.add(held.klass, held.model, held.key.boundary)
         self._context.here += 1
 
@@ -82,7 +92,7 @@ class Compute:
         """Classes may have changed: a work has become too old, or the policy is another."""
         for held in self._queue.values():
             self.tally.remove(held.klass, held.model, held.key.boundary)
-            held.klass = self._klass(held)
+            held.klass, held.view = self._klass(held), None
             self.tally.add(held.klass, held.model, held.key.boundary)
         for held in self.batch:
             held.klass = self._klass(held)
@@ -91,16 +101,24 @@ class Compute:
     def idle(self) -> bool:
         return self.running is None and not self._queue
 
-    def start_next(self) -> Optional[Held]:
-        """Start the first work of the queue that can start. Returns it, or None."""
+    def start_next(self) -> None:
+        """Start the first work of the queue that can start."""
         if self.running is not None or not self._queue:
-            return None
+            return
         able = self._able()
         for held, segment in able:
             if not self._outputs_full(held, segment):
-                self._start((held, *self._mates(able, held, segment)), segment)
-                return held
-        return None
+                batch = (held, *self._mates(able, held, segment))
+                for one in batch:
+                    self._take_out(one)
+                self._start(batch, segment)
+                return
+
+    def go_on(self, held: Held, klass: float, segment: Segment) -> None:
+        """``held`` has run here and runs ``segment`` next, with nobody to compare it with: it needs no queue."""
+        held.klass = klass
+        self._context.here += 1
+        self._start((held,), segment)
 
     def upcoming(self) -> Optional[Upcoming]:
         """What of the queue would go first as things are now. A guess and nothing more: what is in the air may go on
@@ -114,6 +132,7 @@ class Compute:
 
     def finish(self) -> Tuple[Held, ...]:
         batch, self.batch, self.running, self.segment = self.batch, (), None, None
+        self.ran = len(batch)
         self._context.here += 1
         return batch
 
@@ -125,15 +144,19 @@ class Compute:
 
     def run_s(self) -> float:
         """Seconds that the segment in the air takes in all, by its calibrated time; 0 while there is none."""
-        if self.segment is None:
+        segment = self.segment
+        if segment is None:
             return 0.0
         if len(self.batch) > 1:
-            return self._slots.batch_seconds(self.segment, len(self.batch))
-        return self._slots.seconds(self.segment)
+            return self._slots.batch_seconds(segment, len(self.batch))
+        return self._slots.seconds(segment)
 
     def running_s(self) -> float:
         """Seconds left of it."""
-        return max(0.0, self.run_s() - (self._context.now - self.started_at)) if self.segment is not None else 0.0
+        if self.segment is None:
+            return 0.0
+        left_s = self.run_s() - (self._context.now - self.started_at)
+        return left_s if left_s > 0.0 else 0.0
 
     def _able(self) -> Able:
         """Queued works that could start, in their order."""
@@ -144,7 +167,7 @@ class Compute:
                 able.append((held, segment))
         if len(able) > 1:
             now, rank = self._context.now, self._context.policy.rank
-            able.sort(key=lambda entry: (rank(waiting(entry[0], entry[0].klass), now), entry[0].key))
+            able.sort(key=lambda entry: (rank(_view(entry[0]), now), entry[0].key))
         return able
 
     def _mates(self, able: Able, first: Held, segment: Segment) -> List[Held]:
@@ -170,9 +193,8 @@ class Compute:
 
     def _start(self, batch: Tuple[Held, ...], segment: Segment) -> None:
         for held in batch:
-            self._take_out(held)
             self._holdings.move(held, "running")
-        first = batch[0]
+        first, self.fresh = batch[0], True
         self.running, self.batch, self.segment, self.started_at = first, batch, segment, self._context.now
         if len(batch) == 1:
             self._context.emit(Infer(first.key, segment, first.payload, first.klass))

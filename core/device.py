@@ -26,7 +26,7 @@ from pamdi.core.limits import Limits
 from pamdi.core.losses import Losses
 from pamdi.core.peers import Peers
 from pamdi.core.placing import Placing
-from pamdi.core.plausible import complaint, complaint_of_beacon
+from pamdi.core.plausible import complaint
 from pamdi.core.remembered import Remembered
 from pamdi.core.replay import Replay
 from pamdi.core.slots import Slots
@@ -62,9 +62,12 @@ class Device:
         context = self.context
         assert now >= context.now, (now, context.now)
         context.now, context.out = now, []
-        context.timers.fire(now)
+        if context.timers.next_at <= now:
+            context.timers.fire(now)
         self._on_event[type(event)](event)
-        self._settle()
+        quiet = context.here == self._settled and now < self.beacons.wake_at and self._stop_at is None
+        if not (quiet and self.placing.rests()):  # as after one event of four: else no step would find anything
+            self._settle()
         return context.out
 
     def upcoming(self) -> Optional[Upcoming]:
@@ -77,10 +80,10 @@ class Device:
 
     def wake_at(self) -> Optional[float]:
         """When to call ``handle(Woken(), now)`` if nothing else happens before; None: not at all."""
-        at, look_at = self.context.timers.next_at(), self.beacons.wake_at
-        if at is not None and at <= look_at:
-            return at
-        return look_at if look_at < INFINITE else None
+        at, look_at = self.context.timers.next_at, self.beacons.wake_at
+        if look_at < at:
+            at = look_at
+        return at if at < INFINITE else None
 
     def _settle(self) -> None:
         """What follows from the event. Each step looks only at what may have changed since it last looked."""
@@ -90,11 +93,13 @@ class Device:
             self._layout = slots.layout
             placing.layout_changed()
         placing.place_all()
-        started = compute.start_next() if compute.running is None else None
+        if compute.running is None:
+            compute.start_next()
         if self._settled != context.here:
             placing.room.grant_parked()
             self._settled = context.here
-            if started is not None and compute.segment is not None:
+            if compute.fresh and compute.segment is not None:
+                compute.fresh = False
                 for held in compute.batch:
                     placing.ask_early(held, compute.segment)
             if slots.draining():
@@ -132,16 +137,18 @@ class Device:
 
     def _received(self, event: ev.Received) -> None:
         message = event.message
-        if type(message) is ms.Beacon:
-            wrong = complaint_of_beacon(message, self.peers.last_beacon(event.peer))
+        if not 0.0 <= event.transit_s < INFINITE or event.nbytes < 0:
+            wrong = "impossible measures of its way here"
+        elif type(message) is ms.Beacon:  # most of all messages: straight to where it is kept
+            wrong = self.peers.heard(event.peer, message)
         else:
             wrong = complaint(message, self.context.limits.promise_s_max)
             if not wrong and event.payload is None and isinstance(message, ms.Tensor):
                 wrong = "a tensor without its data"
-        if wrong or not 0.0 <= event.transit_s < INFINITE or event.nbytes < 0:
-            self._malformed(event, wrong or "impossible measures of its way here")
-        else:
-            self._on_message[type(message)](event, message)
+            if not wrong:
+                self._on_message[type(message)](event, message)
+        if wrong:
+            self._malformed(event, wrong)
 
     def _malformed(self, event: ev.Received, wrong: str) -> None:
         """Counted and dropped; who waits for a word gets it."""
@@ -230,7 +237,6 @@ class Device:
     def _message_handlers(self) -> Dict[Type[Any], Callable[[ev.Received, Any], None]]:
         hops = self.hops
         return {
-            ms.Beacon: self._beacon,
             ms.Rtc: self._rtc,
             ms.Ctc: self._ctc,
             ms.Refusal: self._refusal,
@@ -245,10 +251,6 @@ class Device:
             ms.Here: lambda e, m: self.replay.heard(e.peer, m),
             ms.Holding: self._holding,
         }
-
-    def _beacon(self, event: ev.Received, beacon: ms.Beacon) -> None:
-        if beacon.device == event.peer:
-            self.peers.heard(beacon)
 
     def _rtc(self, event: ev.Received, rtc: ms.Rtc) -> None:
         if not self.hops.answer_known(event.peer, rtc.key):

@@ -24,6 +24,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 import msgspec
 
 from pamdi.core.context import Context
+from pamdi.core.policy import Waiting
 from pamdi.core.work import Key, Visit, Work, WorkId
 
 KEPT = frozenset({"backup", "answering"})
@@ -40,12 +41,13 @@ class Upstream(msgspec.Struct, frozen=True, gc=False):
 class Held:
     """One work here. Instants are in the caller's clock (``since``: in this place; ``arrived``: ready for its
     next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device. ``klass``: the class
-    in which it was queued here. ``timed``: whether a moment is set at which somebody must look at it."""
+    in which it was queued here; ``view``: what a policy sees of it there, once asked. ``timed``: whether a moment is
+    set at which somebody must look at it."""
 
     __slots__ = (
         "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
         "nbytes", "path", "payload", "peer", "place", "resent", "since", "timed", "transfer_s", "upstream",
-        "urgency", "work",
+        "urgency", "view", "work",
     )  # fmt: skip
 
     def __init__(self, work: Work, payload: Any, nbytes: int, now: float) -> None:
@@ -71,6 +73,7 @@ class Held:
         self.failed_here = False
         self.klass = work.urgency
         self.error = ""
+        self.view: Optional[Waiting] = None
         self.timed = False
 
     def header(self, now: float) -> Work:
@@ -105,7 +108,8 @@ class Holdings:
 
     def of(self, work: WorkId) -> List[Held]:
         """In the order of their keys."""
-        return sorted(self._by_work.get(work, ()), key=lambda held: held.key)
+        works = self._by_work.get(work)
+        return [] if works is None else sorted(works, key=lambda held: held.key)
 
     def all(self) -> List[Held]:
         return list(self._by_key.values())

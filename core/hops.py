@@ -104,7 +104,7 @@ class Hops:
 
     def inferred(self, event: Inferred) -> None:
         segment = self.compute.segment
-        if segment is None or not self._is_in_the_air([event.key]):
+        if segment is None or not self._is_running(event.key):
             return
         started_at = self.compute.started_at
         (held,) = self.compute.finish()
@@ -122,6 +122,11 @@ class Hops:
                 self._failed(held, segment, outcome.detail)
             else:
                 self._ran(held, segment, started_at, outcome.payload, outcome.nbytes, event.compute_s)
+
+    def _is_running(self, key: Key) -> bool:
+        """Whether it is in the air, and alone."""
+        batch = self.compute.batch
+        return (len(batch) == 1 and batch[0].key == key) or self._is_in_the_air([key])
 
     def _is_in_the_air(self, keys: List[Key]) -> bool:
         if [held.key for held in self.compute.batch] == keys:
@@ -167,7 +172,7 @@ class Hops:
         """The segment could not run on this input. Another device may do better; an input that no device can run
         must not be tried for ever."""
         segment = self.compute.segment
-        if segment is None or not self._is_in_the_air([event.key]):
+        if segment is None or not self._is_running(event.key):
             return
         (held,) = self.compute.finish()
         self._failed(held, segment, event.detail)

@@ -12,6 +12,7 @@ from pamdi.core.allocation import Neighbour
 from pamdi.core.context import Context
 from pamdi.core.lag import Lag
 from pamdi.core.messages import Backlog, Beacon, ReadySegment
+from pamdi.core.plausible import complaint_of_backlog, complaint_of_segments
 from pamdi.core.policy import Candidate
 
 INFINITE = float("inf")
@@ -93,11 +94,6 @@ class Peers:
     def is_up(self, id: str) -> bool:
         return id in self._peers and self._peers[id].up
 
-    def last_beacon(self, id: str) -> Optional[Beacon]:
-        """What ``id`` said last, since its link came up."""
-        peer = self._peers.get(id)
-        return None if peer is None else peer.beacon
-
     def is_dead(self, id: str) -> bool:
         """Whether what was handed to ``id`` should be handed on again."""
         peer = self.get(id)
@@ -129,24 +125,37 @@ class Peers:
         self._runners.clear()
         self._context.there += 1
 
-    def heard(self, beacon: Beacon) -> None:
-        peer = self._peers.get(beacon.device)
-        if peer is None or not peer.up:
-            return  # a retained or late word of somebody we cannot reach anyway
-        known = peer.beacon
-        if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
-            peer.ready = _runs(beacon.ready)
+    def heard(self, id: str, beacon: Beacon) -> str:
+        """``id`` sent a beacon. Returns what is wrong with it, or "". Since its link came up it hardly ever says
+        anything new of what is ready: the same segments need no second look."""
+        peer, ready, backlog = self._peers.get(id), beacon.ready, beacon.backlog
+        known = peer.beacon if peer is not None else None
+        changed = known is None or (ready is not known.ready and ready != known.ready)
+        wrong = (complaint_of_segments(ready) if changed else "") or complaint_of_backlog(backlog)
+        if wrong:
+            return wrong
+        if peer is None or not peer.up or beacon.device != id:
+            return ""  # a retained or late word of somebody we cannot reach anyway
+        if changed:
+            peer.ready = _runs(ready)
             self._runners.clear()
             self.layout += 1
         if beacon.draining != peer.draining:
             peer.draining = beacon.draining
             self._runners.clear()
-        peer.beacon = beacon
-        peer.avoid.clear()
-        self._backlog_is(peer, beacon.backlog)
+        peer.beacon, peer.backlog, peer.heard_at = beacon, backlog, self._context.now
+        if peer.avoid:
+            peer.avoid.clear()
+        if peer.ahead_s:
+            peer.ahead_s = {}
+        self._context.there += 1
+        return ""
 
     def backlog_is(self, id: str, backlog: Backlog) -> None:
-        self._backlog_is(self.get(id), backlog)
+        """A word of ``id`` about a work of ours said so."""
+        peer = self.get(id)
+        peer.backlog, peer.heard_at, peer.ahead_s = backlog, self._context.now, {}
+        self._context.there += 1
 
     def promise(self, id: str, name: object, urgency: float, seconds: float) -> None:
         """A work of ours may go there: its seconds count until the peer's own backlog shows them."""
@@ -223,10 +232,6 @@ class Peers:
                 found.append(Runner(id, peer, nbytes / peer.rate_bytes_per_s + peer.delay_s, run[1]))
         quickest_s = min((runner.transfer_s + runner.compute_s for runner in found), default=INFINITE)
         return Runners(nbytes, tuple(found), quickest_s)
-
-    def _backlog_is(self, peer: Peer, backlog: Backlog) -> None:
-        peer.backlog, peer.ahead_s, peer.heard_at = backlog, {}, self._context.now
-        self._context.there += 1
 
     def _is_avoided(self, peer: Peer, urgency: float) -> bool:
         return any(until > self._context.now and urgency <= klass for until, klass in peer.avoid)

@@ -55,11 +55,15 @@ class Placing:
 
     def go_on(self, held: Held) -> None:
         """``held`` has run a segment here. Where it is plain who runs the next, it needs no round of placing."""
-        klass = self.klass(held)
-        if self._is_first(klass) and self.asking.stays(held.model, held.key.boundary, klass, held.nbytes):
-            self.compute.enqueue(held, klass)
-        else:
+        klass, key = self.klass(held), held.key
+        if not (self._is_first(klass) and self.asking.stays(held.model, key.boundary, klass, held.nbytes)):
             self.seek(held)
+            return
+        segment = self._slots.ready_at(held.model, key.boundary)
+        if segment is not None and self._is_alone():
+            self.compute.go_on(held, klass, segment)
+        else:
+            self.compute.enqueue(held, klass)
 
     def enqueue(self, held: Held) -> None:
         """This device runs it."""
@@ -126,6 +130,13 @@ class Placing:
                 if self._peers.can_run(held.model, held.key.boundary):
                     self._requeue(held)
 
+    def rests(self) -> bool:
+        """Whether there is nobody to place, and nothing that the executor could start or take."""
+        if self._sought_now or self._seeking.where or self.asking.overdue:
+            return False
+        compute = self.compute
+        return compute.running is not None or not (len(compute) or self.asking.anybody())
+
     def place_all(self) -> None:
         """Place every seeking work that can be placed now: most urgent first, one look per group of equals. Nothing
         is looked at while nothing has changed since the last time."""
@@ -179,6 +190,12 @@ class Placing:
         if not self._seeking.where:
             return True
         return not self._context.policy.youngest_first and self._seeking.highest() <= klass
+
+    def _is_alone(self) -> bool:
+        """Whether the only work of the last piece is also the only one that could be started, and nothing speaks
+        against it: nobody seeks or is queued, no result waits to leave, and nothing is held back."""
+        others = self._seeking.where or self._sought_now or self._leaving or len(self.compute)
+        return not others and self.compute.ran == 1 and not (self._context.draining or self._context.policy.hold_share)
 
     def _watch_those_left(self) -> None:
         """Of the works that began to seek in this event: whoever still does may not seek for ever."""
@@ -262,7 +279,7 @@ class Placing:
     def _outputs_full(self, held: Held, segment: Segment) -> bool:
         """Whether too many results at or above this work's class, of this very segment, still wait to leave; or
         whether it stands back for a more urgent one."""
-        if self.holding_back.holds(held, segment):
+        if self._context.policy.hold_share and self.holding_back.holds(held, segment):
             return True
         return bool(self._leaving) and self._stuck(held, segment) >= self._context.limits.outputs_max
 

@@ -5,9 +5,9 @@ looked at where they come in. A message with a complaint is counted and dropped;
 that its sender keeps the work and asks elsewhere.
 """
 
-from typing import Any, Callable, Dict, Optional, Type
+from typing import Any, Callable, Dict, Optional, Tuple, Type
 
-from pamdi.core.messages import Answer, AnyMessage, Backlog, Beacon, Ctc, Refusal, Revoked, Rtc, Tensor
+from pamdi.core.messages import Answer, AnyMessage, Backlog, Ctc, ReadySegment, Refusal, Revoked, Rtc, Tensor
 from pamdi.core.work import Key, Work
 
 SECONDS_MAX = 1e9
@@ -17,19 +17,24 @@ URGENCY_MAX = 1e12
 
 def complaint(message: AnyMessage, promise_s_max: float) -> str:
     """What is wrong with the numbers of ``message``, or "". ``promise_s_max``: the longest time that may be asked
-    for or granted. Of a beacon, see the next function."""
+    for or granted. Beacons are most of all messages: ``Peers.heard`` looks only at what is new in one."""
     check = _CHECKS.get(type(message))
     return check(message, promise_s_max) if check is not None else ""
 
 
-def complaint_of_beacon(beacon: Beacon, known: Optional[Beacon]) -> str:
-    """``known``: the sender's last beacon. Beacons are most of all messages, and hardly ever say anything new of what
-    is ready: the same segments need no second look."""
-    if known is None or (beacon.ready is not known.ready and beacon.ready != known.ready):
-        for segment in beacon.ready:
-            if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
-                return "segments out of range"
-    return "" if _backlog(beacon.backlog) else "a backlog out of range"
+def complaint_of_segments(ready: Tuple[ReadySegment, ...]) -> str:
+    """Of a beacon, what it says is ready."""
+    for segment in ready:
+        if not (0 <= segment.first < segment.stop and 0.0 <= segment.seconds <= SECONDS_MAX):
+            return "segments out of range"
+    return ""
+
+
+def complaint_of_backlog(backlog: Backlog) -> str:
+    for entry in backlog.classes:
+        if not (0.0 < entry.urgency <= URGENCY_MAX and 0.0 <= entry.seconds <= SECONDS_MAX):
+            return "a backlog out of range"
+    return "" if 0.0 <= backlog.running_s <= SECONDS_MAX else "a backlog out of range"
 
 
 def _seconds(value: Optional[float]) -> bool:
@@ -43,13 +48,6 @@ def _left(value: Optional[float]) -> bool:
 
 def _key(key: Key) -> bool:
     return 0 <= key.attempt <= COUNT_MAX and 0 <= key.step <= COUNT_MAX and 0 <= key.boundary <= COUNT_MAX
-
-
-def _backlog(backlog: Backlog) -> bool:
-    for entry in backlog.classes:
-        if not (0.0 < entry.urgency <= URGENCY_MAX and 0.0 <= entry.seconds <= SECONDS_MAX):
-            return False
-    return 0.0 <= backlog.running_s <= SECONDS_MAX
 
 
 def _work(work: Work, _: float) -> str:
@@ -75,14 +73,14 @@ def _rtc(rtc: Rtc, promise_s_max: float) -> str:
 def _ctc(ctc: Ctc, promise_s_max: float) -> str:
     if not 0.0 <= ctc.for_s <= 4 * promise_s_max:
         return f"a promise for {ctc.for_s} s"
-    return "" if _backlog(ctc.backlog) else "a backlog out of range"
+    return complaint_of_backlog(ctc.backlog)
 
 
 _CHECKS: Dict[Type[Any], Callable[[Any, float], str]] = {
     Rtc: _rtc,
     Ctc: _ctc,
-    Refusal: lambda m, _: "" if _backlog(m.backlog) else "a backlog out of range",
-    Revoked: lambda m, _: "" if _backlog(m.backlog) else "a backlog out of range",
+    Refusal: lambda m, _: complaint_of_backlog(m.backlog),
+    Revoked: lambda m, _: complaint_of_backlog(m.backlog),
     Tensor: lambda m, limit_s: _work(m.work, limit_s),
     Answer: lambda m, limit_s: _work(m.work, limit_s),
 }

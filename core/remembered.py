@@ -73,5 +73,7 @@ class Remembered:
     def _put(self, memory: "OrderedDict[Any, Any]", name: Any, entry: Any) -> None:
         memory[name] = entry
         memory.move_to_end(name)
-        while len(memory) > self._context.limits.known_keys_max or self._fresh(next(iter(memory.values()))) is None:
+        limits = self._context.limits
+        too_old = self._context.now - limits.known_s
+        while len(memory) > limits.known_keys_max or next(iter(memory.values()))[0] < too_old:
             memory.popitem(last=False)

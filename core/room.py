@@ -113,9 +113,9 @@ class Room:
             self._release(key)
 
     def ended(self, work: WorkId) -> None:
-        for key in _of(work, self._reservations):
+        for key in _of(work, self._reservations) if self._reservations else ():
             self._unreserve(key)
-        for key in _of(work, self._parked):
+        for key in _of(work, self._parked) if self._parked else ():
             self._release(key)
 
     def peer_lost(self, peer: str) -> None:
@@ -169,7 +169,7 @@ class Room:
         for held in self._compute.batch:
             if held.klass > klass:
                 return True
-        return self._tally.anything_above(klass)
+        return self._tally.works > 0 and self._tally.anything_above(klass)
 
     def _seconds(self) -> Dict[float, float]:
         """Runs of all that is here, by class; counted anew when anything here has changed. Not to be changed by the
@@ -255,4 +255,7 @@ def _of(work: WorkId, entries: Dict[Key, Reservation]) -> List[Key]:
 
 
 def _classes(seconds: Dict[float, float]) -> Tuple[ClassBacklog, ...]:
-    return tuple([ClassBacklog(klass, round(seconds[klass], 6)) for klass in sorted(seconds, reverse=True)])
+    if len(seconds) == 1:  # as most of the time
+        ((klass, s),) = seconds.items()
+        return (ClassBacklog(klass, round(s, 6)),)
+    return tuple([ClassBacklog(klass, round(s, 6)) for klass, s in sorted(seconds.items(), reverse=True)])

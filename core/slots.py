@@ -16,13 +16,14 @@ from pamdi.core.slot_life import PUBLIC, SLOT
 
 
 class Slot:
-    """One segment here. ``seconds`` starts at the calibrated time and follows what is measured. ``digest`` is of the
-    engine that is here (or was asked for last), ``resident.digest`` of the one that should be. ``batch_max``: see
+    """One ``segment`` here. ``seconds`` starts at the calibrated time and follows what is measured. ``digest`` is of
+    the engine that is here (or was asked for last), ``resident.digest`` of the one that should be. ``batch_max``: see
     EngineLoaded. ``said``: how neighbours hear of it."""
 
-    __slots__ = ("batch_max", "digest", "reason", "resident", "said", "seconds", "state", "wanted")
+    __slots__ = ("batch_max", "digest", "reason", "resident", "said", "seconds", "segment", "state", "wanted")
 
-    def __init__(self, resident: Resident) -> None:
+    def __init__(self, segment: Segment, resident: Resident) -> None:
+        self.segment = segment
         self.resident = resident
         self.seconds = resident.seconds
         self.digest = resident.digest
@@ -46,8 +47,8 @@ class Slots:
         self._context = context
         self._slots: Dict[Segment, Slot] = {}
         self._ready: Tuple[Segment, ...] = ()
-        self._first: Dict[Tuple[str, int], Segment] = {}
-        self._draining: Dict[Tuple[str, int], Segment] = {}
+        self._first: Dict[Tuple[str, int], Slot] = {}
+        self._draining: Dict[Tuple[str, int], Slot] = {}
         self._run_s: Dict[Tuple[str, int], float] = {}
         self._said: Optional[Tuple[ReadySegment, ...]] = None
         self._epoch = 0
@@ -125,11 +126,18 @@ class Slots:
 
     def ready_at(self, model: str, boundary: int) -> Optional[Segment]:
         """The ready segment that starts at ``boundary``: the shortest, which leaves most room for urgent works."""
-        return self._first.get((model, boundary))
+        slot = self._first.get((model, boundary))
+        return None if slot is None else slot.segment
+
+    def ready_seconds(self, model: str, boundary: int) -> Optional[float]:
+        """Of that segment."""
+        slot = self._first.get((model, boundary))
+        return None if slot is None else slot.seconds
 
     def can_still_run(self, model: str, boundary: int) -> Optional[Segment]:
         """Like ready_at, draining slots included: what is queued here may finish."""
-        return self._first.get((model, boundary)) or self._draining.get((model, boundary))
+        slot = self._first.get((model, boundary)) or self._draining.get((model, boundary))
+        return None if slot is None else slot.segment
 
     def seconds(self, segment: Segment) -> float:
         slot = self._slots.get(segment)
@@ -142,7 +150,7 @@ class Slots:
 
     def batch_ahead(self, model: str, boundary: int) -> int:
         """The largest batch worth waiting for in front of the ready segment at ``boundary``; 0 where there is none."""
-        segment = self._first.get((model, boundary))
+        segment = self.ready_at(model, boundary)
         most = self.batch_max(segment) if segment is not None else 1
         return self.batch_size(segment, most) if segment is not None and most > 1 else 0
 
@@ -160,8 +168,8 @@ class Slots:
         """Seconds of the run of ready segments that begins at ``boundary``: what a newcomer is likely to stay for."""
         total = self._run_s.get((model, boundary))
         if total is None:
-            segment = self._first.get((model, boundary))
-            total = 0.0 if segment is None else self._slots[segment].seconds + self.run_seconds(model, segment.stop)
+            slot = self._first.get((model, boundary))
+            total = 0.0 if slot is None else slot.seconds + self.run_seconds(model, slot.segment.stop)
             self._run_s[model, boundary] = total
         return total
 
@@ -195,7 +203,7 @@ class Slots:
     def _want(self, segment: Segment, resident: Resident) -> None:
         slot = self._slots.get(segment)
         if slot is None:
-            slot = self._slots[segment] = Slot(resident)
+            slot = self._slots[segment] = Slot(segment, resident)
         slot.resident, slot.wanted = resident, True
         changed = resident.digest != slot.digest
         if slot.state == "broken" and not changed:
@@ -227,8 +235,8 @@ class Slots:
         ordered = sorted(self._slots)
         self._ready = tuple(segment for segment in ordered if self._slots[segment].state == "ready")
         draining = [segment for segment in ordered if self._slots[segment].state == "draining"]
-        self._first = {(segment.model, segment.first): segment for segment in reversed(self._ready)}
-        self._draining = {(segment.model, segment.first): segment for segment in reversed(draining)}
+        self._first = {(segment.model, segment.first): self._slots[segment] for segment in reversed(self._ready)}
+        self._draining = {(segment.model, segment.first): self._slots[segment] for segment in reversed(draining)}
         self._run_s, self._said = {}, None
         self.layout += 1
         self._context.here += 1

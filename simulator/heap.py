@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from typing import Any, Callable, List, NamedTuple
 
 FAULT, WORLD, WAKE = 0, 1, 2  # ranks: a fault comes before what it spoils, an alarm after what makes it needless
+STRIDE = range(1, 65)
 
 
 class Entry(NamedTuple):
@@ -44,11 +45,11 @@ class Heap:
         """Until ``until``, or until ``stop()`` says so; it is asked after every 64th event."""
         entries = self._entries
         while entries and entries[0][0] <= until:
-            pops = 0
-            while pops < 64 and entries and entries[0][0] <= until:
+            for pops in STRIDE:  # noqa: B007 - counted on after the loop
                 self.now, _, _, call, argument = heappop(entries)
-                pops += 1
                 call(argument)
+                if not entries or entries[0][0] > until:
+                    break
             self.pops += pops
             if stop():
                 return

@@ -214,24 +214,23 @@ class World:
         }
 
     def _send(self, machine: Machine, i: ins.Send) -> None:
-        peer, payload, message = machine.peers.get(i.peer), i.payload, i.message
+        peer, heap = machine.peers.get(i.peer), self.heap
         if peer is None or not peer.pair.up:
             return
-        if payload is not None:
-            nbytes = payload.nbytes
-        elif message is self._sized:
-            nbytes = self._sized_bytes
-        else:  # what goes to all neighbours is measured once
-            nbytes = self._sized_bytes = control_bytes(message)
-            self._sized = message
-        self._leave(Parcel(machine, peer, peer.pair.life, i, nbytes, self.heap.now))
+        if i.payload is not None:
+            self._leave(Parcel(machine, peer, peer.pair.life, i, i.payload.nbytes, heap.now))
+            return
+        if i.message is not self._sized:  # what goes to all neighbours is measured once
+            self._sized, self._sized_bytes = i.message, control_bytes(i.message)
+        nbytes, line = self._sized_bytes, peer.lines[0]
+        parcel = Parcel(machine, peer, peer.pair.life, i, nbytes, heap.now)
+        heap.put(line.server.say(line, nbytes) + line.delay_s, self._arrive, parcel)
 
     def _leave(self, parcel: Parcel) -> None:
         """Onto the next line of the way."""
         line = parcel.peer.lines[parcel.leg]
         if parcel.send.payload is None:
-            left_at = line.server.say(line, parcel.nbytes)
-            self.heap.put(left_at + line.delay_s, self._arrive, parcel)
+            self.heap.put(line.server.say(line, parcel.nbytes) + line.delay_s, self._arrive, parcel)
         else:
             left = float(parcel.nbytes)
             line.server.put(Transfer(line, left, parcel.send.urgency, self._left, Parcel.alive, parcel))
