@@ -66,7 +66,7 @@ class Device:
             context.timers.fire(now)
         self._on_event[type(event)](event)
         quiet = context.here == self._settled and now < self.beacons.wake_at and self._stop_at is None
-        if not (quiet and self.placing.rests()):  # as after one event of four: else no step would find anything
+        if not (quiet and self.placing.rests()):  # as after three events of four: no step would find anything
             self._settle()
         return context.out
 
