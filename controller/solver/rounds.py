@@ -11,18 +11,19 @@ looked through, and sources share what is held of them. Other cuts come when tha
 
 import math
 import random
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, TypeVar
 
 import numpy as np
 
 from pamdi.controller.solver.around import Chosen, choose
 from pamdi.controller.solver.crowd import Crowd
 from pamdi.controller.solver.grid import Grid
+from pamdi.controller.solver.outlook import Outlook
 from pamdi.controller.solver.pool import Pool
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.reach import Reach
 from pamdi.controller.solver.state import Mix
-from pamdi.controller.solver.variants import Ints, Variants, variants
+from pamdi.controller.solver.variants import Floats, Ints, Variants, variants
 from pamdi.controller.solver.walk import Prices, PricesPlaced, Walk
 
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
@@ -30,11 +31,14 @@ PARTS = (0.4, 0.3, 0.3)  # of each source's works, placed one after the other
 PLACED_TOGETHER, OFFERED_TOGETHER = 13, 50  # sources at most
 FAR = 4  # times as many devices for a source that found no memory
 RENT = 0.1  # see ``Pool.bars``
-OFFERS_FULL, OFFERS = 3, 6  # routes a round, while a server is full and later
+OFFERS_FULL, OFFERS = 3, (12, 12, 12, 8)  # routes a round, while a server is full, and else; the last holds on
+WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # see ``Outlook``
 STEPS_FIRST, STEPS = 6, 8  # of evening out
 LOOK_EVERY = 2  # rounds
 SINGLE_ROUNDS = 0.75  # of all: then other cuts are looked at
 ROUNDS_SETTLED = 3e-4  # of J: rounds between two looks around that gain less are the last
+
+Number = TypeVar("Number", int, float)
 
 
 class Rounds:
@@ -48,6 +52,8 @@ class Rounds:
         if order:
             random.Random(order).shuffle(self._order)
         self._listed: Dict[Tuple[int, bool], Variants] = {}
+        self._outlook = Outlook(problem)
+        self._gone_rounds = 0
         fleet = problem.fleet
         self._single = not any(d.overhead_s for d in fleet.device) and not any(m.merged for m in fleet.model)
 
@@ -112,14 +118,18 @@ class Rounds:
         return self.pool.mixes()
 
     def _round(self, crowds: Sequence[Crowd]) -> None:
-        pool = self.pool
+        pool, slopes = self.pool, self._slopes()
         pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
-        offers = OFFERS_FULL if pool.full() else OFFERS
+        offers = OFFERS_FULL if pool.full() else at(OFFERS, self._gone_rounds)
         for crowd in crowds:
-            prices = Prices(crowd, pool.slopes, pool.klass[crowd.sources], pool.bars(crowd, RENT))
+            prices = Prices(crowd, slopes, pool.klass[crowd.sources], pool.bars(crowd, RENT))
             pool.offer(crowd, Walk(crowd, prices).cheapest(offers), 0.0)
         pool.even_out(STEPS)
         pool.prune()
+        self._gone_rounds += 1
+
+    def _slopes(self) -> Floats:
+        return self._outlook.slopes(self.pool.slopes, at(WAYS, self._gone_rounds))
 
     # -- crowds ----------------------------------------------------------------------------------------------------
 
@@ -128,19 +138,19 @@ class Rounds:
         by_model: Dict[int, List[int]] = {}
         for s in self._order if some is None else sorted(some):
             by_model.setdefault(self.problem.demands[s].model, []).append(s)
-        gone = self._gone()
+        gone, slopes = self._gone(), self._slopes()
         found: List[Crowd] = []
         for _, sources in sorted(by_model.items()):
             parts = -(-len(sources) // most)
-            found.extend(self._crowd(sources[n::parts], gone) for n in range(parts))
+            found.extend(self._crowd(sources[n::parts], gone, slopes) for n in range(parts))
         return found
 
-    def _crowd(self, sources: Sequence[int], gone: Sequence[Sequence[int]]) -> Crowd:
+    def _crowd(self, sources: Sequence[int], gone: Sequence[Sequence[int]], slopes: Floats) -> Crowd:
         owner = np.repeat(np.arange(len(sources)), [len(gone[s]) for s in sources])
         device: Ints = np.array([d for s in sources for d in gone[s]], dtype=np.intp)
         klass = self.pool.klass[list(sources)]
         chosen = choose(
-            self.problem, self.reach, sources, self.sizes[0], self.pool.slopes, klass, Chosen(owner, device)
+            self.problem, self.reach, sources, self.sizes[0], slopes, klass, Chosen(owner, device)
         )
         return Crowd(self.problem, self.reach, sources, self._variants(sources[0]), chosen)
 
@@ -156,3 +166,8 @@ class Rounds:
         if (model, single) not in self._listed:
             self._listed[model, single] = variants(len(self.problem.models[model].memory), single=single)
         return self._listed[model, single]
+
+
+def at(values: Sequence[Number], n: int) -> Number:
+    """The last holds on."""
+    return values[min(n, len(values) - 1)]
