@@ -28,10 +28,11 @@ from pamdi.controller.solver.walk import Prices, PricesPlaced, Walk
 
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
 PARTS = (0.4, 0.3, 0.3)  # of each source's works, placed one after the other
-PLACED_TOGETHER, OFFERED_TOGETHER = 13, 50  # sources at most
+PLACED_TOGETHER, OFFERED_TOGETHER = 26, 50  # sources at most
 FAR = 4  # times as many devices for a source that found no memory
 RENT = 0.1  # see ``Pool.bars``
-OFFERS_FULL, OFFERS = 3, (12, 12, 12, 8)  # routes a round, while a server is full, and else; the last holds on
+OFFERS_SHORT, OFFERS_FULL, OFFERS = 3, 6, (12, 12, 12, 8)  # routes a round, while a server is full, and else; the last holds on
+WAY_FULL = 0.8
 WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # see ``Outlook``
 STEPS_FIRST, STEPS = 6, 8  # of evening out
 LOOK_EVERY = 2  # rounds
@@ -120,16 +121,18 @@ class Rounds:
     def _round(self, crowds: Sequence[Crowd]) -> None:
         pool, slopes = self.pool, self._slopes()
         pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
-        offers = OFFERS_FULL if pool.full() else at(OFFERS, self._gone_rounds)
+        full, offers = pool.full(), at(OFFERS, self._gone_rounds)
         for crowd in crowds:
-            prices = Prices(crowd, slopes, pool.klass[crowd.sources], pool.bars(crowd, RENT))
-            pool.offer(crowd, Walk(crowd, prices).cheapest(offers), 0.0)
+            bars = pool.bars(crowd, RENT)
+            prices = Prices(crowd, slopes, pool.klass[crowd.sources], bars)
+            paths = Walk(crowd, prices).cheapest((OFFERS_SHORT if bars else OFFERS_FULL) if full else offers)
+            pool.offer(crowd, paths, 0.0)
         pool.even_out(STEPS)
         pool.prune()
-        self._gone_rounds += 1
+        self._gone_rounds += not pool.full()
 
     def _slopes(self) -> Floats:
-        return self._outlook.slopes(self.pool.slopes, at(WAYS, self._gone_rounds))
+        return self._outlook.slopes(self.pool.slopes, WAY_FULL if self.pool.full() else at(WAYS, self._gone_rounds))
 
     # -- crowds ----------------------------------------------------------------------------------------------------
 
