@@ -23,7 +23,7 @@ SHORTEST = 1 / 32  # of a step, before it is given up
 GRADIENTS = 5  # conjugate ones, per step of Newton's
 ENOUGH = 0.01  # of what they began with: the rest is not worth another
 DAMPING_FIRST, DAMPING_MIN, DAMPING_MAX = 1.0, 0.1, 100.0  # of the bends
-BUSY_MIN = 0.05  # load from which on a server's slopes turn
+BUSY_MIN = 0.02  # load from which on a server's slopes turn
 LITTLE = 1e-4  # the largest share moved to see how the slopes turn
 ADDED = (0, 1, 3, 4, 5)  # of the six sums; ``last`` costs what it costs, whoever else is there
 
@@ -152,8 +152,16 @@ class Evening:
             if worth <= ENOUGH * first:
                 break
             along = best + (worth / before) * along
-        way = self._within(x + way) - x
+        return self._shortened(self._within(x + way) - x, here, most)
+
+    def _shortened(self, way: Floats, here: Slope, most: Floats) -> Floats:
+        """No share grows by more than ``most``, and together they fill no server by more than ``CLOSER`` of what is
+        free there: each source goes as far as all its routes allow."""
         far = np.minimum(1.0, most / np.maximum(way, 1e-12))
+        grown = np.bincount(self.place, self.routes.sums[5] * way[self.routes.route], len(self.servers))
+        room = CLOSER * np.maximum(1.0 - here.cells[5].reshape(self.shape[1:]).sum(axis=0), self.edge)
+        tight = np.flatnonzero((grown > room)[self.place] & (way > 0)[self.routes.route])
+        np.minimum.at(far, self.routes.route[tight], (room / np.maximum(grown, 1e-300))[self.place[tight]])
         return np.asarray(way * np.minimum.reduceat(far, self.begins)[self.owner])
 
     def _within(self, x: Floats) -> Floats:

@@ -163,6 +163,17 @@ class Pool:
         self.slopes[:, :, evening.servers] = here.by_sum.reshape(evening.shape)
         self.cells[:, :, evening.servers] = here.cells.reshape(evening.shape)
 
+    def means(self, slopes: Floats) -> Optional[Floats]:
+        """By source, what one of its works costs as it goes now, were ``slopes`` the prices. None where routes cost
+        what no price tells: while a server is full, and where works are lost on the way."""
+        if self.full() or self._lossy:
+            return None
+        r = self.routes
+        uses = np.einsum("nu,nu->u", r.sums, slopes[:, self.klass[r.owner[r.route]], r.server])
+        costs = r.fixed + np.bincount(r.route, uses, len(r.owner))
+        total = np.bincount(r.owner, costs * r.share, len(self.klass)) - self.weight * self.penalty_s
+        return np.asarray(total / self.rate_hz)
+
     def full(self) -> bool:
         return bool((self.cells[5].sum(axis=0) >= 1.0).any())
 

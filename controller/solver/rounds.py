@@ -32,6 +32,7 @@ PLACED_TOGETHER, OFFERED_TOGETHER = 26, 50  # sources at most
 FAR = 4  # times as many devices for a source that found no memory
 RENT = 0.1  # see ``Pool.bars``
 OFFERS_SHORT, OFFERS_FULL, OFFERS = 3, 6, (12, 12, 12, 8)  # routes a round, while a server is full, and else; the last holds on
+WORTH = 1.0
 WAY_FULL = 0.8
 WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # see ``Outlook``
 STEPS_FIRST, STEPS = 6, 8  # of evening out
@@ -121,11 +122,12 @@ class Rounds:
     def _round(self, crowds: Sequence[Crowd]) -> None:
         pool, slopes = self.pool, self._slopes()
         pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
-        full, offers = pool.full(), at(OFFERS, self._gone_rounds)
+        full, offers, means = pool.full(), at(OFFERS, self._gone_rounds), pool.means(slopes)
         for crowd in crowds:
             bars = pool.bars(crowd, RENT)
             prices = Prices(crowd, slopes, pool.klass[crowd.sources], bars)
-            paths = Walk(crowd, prices).cheapest((OFFERS_SHORT if bars else OFFERS_FULL) if full else offers)
+            most = None if means is None else WORTH * means[crowd.sources]
+            paths = Walk(crowd, prices).cheapest((OFFERS_SHORT if bars else OFFERS_FULL) if full else offers, most)
             pool.offer(crowd, paths, 0.0)
         pool.even_out(STEPS)
         pool.prune()
