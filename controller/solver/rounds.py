@@ -1,9 +1,9 @@
 """Plans of large fleets: all sources of a model look for routes in one pass, all sources even out at once.
 
-Works are *placed* in parts, some of every source's before more of any, a dozen sources at a time with the prices that
-those before them left. Then *rounds* are gone: everybody is offered the few routes that would cost least now, as far as
-memory allows (``crowd``), and all even out their shares (``evening``); every other round everybody looks around again,
-since who is near and free changes.
+Works are *placed* in parts, some of every source's before more of any, two dozen sources at a time with the prices that
+those before them left. Then *rounds* are gone: everybody is offered the few routes that cost least at prices as they
+are or will be (``crowd``, ``outlook``), as far as memory allows, and all even out their shares (``evening``); every
+other round everybody looks around again, since who is near and free changes.
 
 Where cuts cost nothing (no ``overhead_s``, no merged times) works are first cut into single units: those are soonest
 looked through, and sources share what is held of them. Other cuts come when that has settled.
@@ -31,10 +31,10 @@ PARTS = (0.4, 0.3, 0.3)  # of each source's works, placed one after the other
 PLACED_TOGETHER, OFFERED_TOGETHER = 26, 50  # sources at most
 FAR = 4  # times as many devices for a source that found no memory
 RENT = 0.1  # see ``Pool.bars``
-OFFERS_SHORT, OFFERS_FULL, OFFERS = 3, 6, (12, 12, 12, 8)  # routes a round, while a server is full, and else; the last holds on
-WORTH = 1.0
-WAY_FULL = 0.8
-WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # see ``Outlook``
+OFFERS_SHORT, OFFERS_FULL = 3, 6  # routes a round, while a server is full: where memory is short, where it is not
+OFFERS = (12, 12, 12, 8)  # and later, by round; the last holds on
+WAY_FULL = 0.8  # see ``Outlook``: while a server is full
+WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # and later, by round
 STEPS_FIRST, STEPS = 6, 8  # of evening out
 LOOK_EVERY = 2  # rounds
 SINGLE_ROUNDS = 0.75  # of all: then other cuts are looked at
@@ -55,7 +55,7 @@ class Rounds:
             random.Random(order).shuffle(self._order)
         self._listed: Dict[Tuple[int, bool], Variants] = {}
         self._outlook = Outlook(problem)
-        self._gone_rounds = 0
+        self._gone_rounds = 0  # with no server full
         fleet = problem.fleet
         self._single = not any(d.overhead_s for d in fleet.device) and not any(m.merged for m in fleet.model)
 
@@ -120,13 +120,14 @@ class Rounds:
         return self.pool.mixes()
 
     def _round(self, crowds: Sequence[Crowd]) -> None:
+        """Offered are only routes cheaper than what a source's works cost as they go."""
         pool, slopes = self.pool, self._slopes()
         pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
         full, offers, means = pool.full(), at(OFFERS, self._gone_rounds), pool.means(slopes)
         for crowd in crowds:
             bars = pool.bars(crowd, RENT)
             prices = Prices(crowd, slopes, pool.klass[crowd.sources], bars)
-            most = None if means is None else WORTH * means[crowd.sources]
+            most = None if means is None else means[crowd.sources]
             paths = Walk(crowd, prices).cheapest((OFFERS_SHORT if bars else OFFERS_FULL) if full else offers, most)
             pool.offer(crowd, paths, 0.0)
         pool.even_out(STEPS)
@@ -134,7 +135,8 @@ class Rounds:
         self._gone_rounds += not pool.full()
 
     def _slopes(self) -> Floats:
-        return self._outlook.slopes(self.pool.slopes, WAY_FULL if self.pool.full() else at(WAYS, self._gone_rounds))
+        way = WAY_FULL if self.pool.full() else at(WAYS, self._gone_rounds)
+        return self._outlook.slopes(self.pool.slopes, way)
 
     # -- crowds ----------------------------------------------------------------------------------------------------
 
@@ -154,9 +156,7 @@ class Rounds:
         owner = np.repeat(np.arange(len(sources)), [len(gone[s]) for s in sources])
         device: Ints = np.array([d for s in sources for d in gone[s]], dtype=np.intp)
         klass = self.pool.klass[list(sources)]
-        chosen = choose(
-            self.problem, self.reach, sources, self.sizes[0], slopes, klass, Chosen(owner, device)
-        )
+        chosen = choose(self.problem, self.reach, sources, self.sizes[0], slopes, klass, Chosen(owner, device))
         return Crowd(self.problem, self.reach, sources, self._variants(sources[0]), chosen)
 
     def _gone(self) -> List[List[int]]:
