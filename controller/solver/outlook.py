@@ -28,7 +28,7 @@ class Outlook:
         """``now`` [6, classes, servers] with devices ``way`` of the way to the median of their kind."""
         if way <= 0.0:
             return now
-        slopes = now.copy()
+        slopes: Floats = now.copy()
         for devices in self.kinds:
             here = now[:, :, devices]
             slopes[:, :, devices] = (1 - way) * here + way * np.median(here, axis=2, keepdims=True)
