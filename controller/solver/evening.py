@@ -23,6 +23,7 @@ SHORTEST = 1 / 32  # of a step, before it is given up
 GRADIENTS = 5  # conjugate ones, per step of Newton's
 ENOUGH = 0.01  # of what they began with: the rest is not worth another
 DAMPING_FIRST, DAMPING_MIN, DAMPING_MAX = 1.0, 0.1, 100.0  # of the bends
+BUSY_MIN = 0.02  # load from which on a server's slopes turn
 LITTLE = 1e-4  # the largest share moved to see how the slopes turn
 ADDED = (0, 1, 3, 4, 5)  # of the six sums; ``last`` costs what it costs, whoever else is there
 
@@ -51,7 +52,7 @@ class Evening:
     """``klass`` [sources], from 0; ``servers``: those in use."""
 
     def __init__(self, routes: Routes, klass: Ints, classes: int, edge: float) -> None:
-        self.routes, self.edge = routes, edge
+        self.routes, self.klass, self.edge = routes, klass, edge
         used = np.bincount(routes.server) > 0
         self.servers: Ints = np.flatnonzero(used)
         self.shape = (6, classes, len(self.servers))
@@ -84,8 +85,9 @@ class Evening:
         """Newton's. Returns the damping that served last."""
         x = self.routes.share
         here, damping = self.slope(x), max(damping, DAMPING_MIN)
+        busiest = self._busiest(here)
         for _ in range(steps):
-            way, step = self._direction(x, here, damping), 1.0
+            way, step = self._direction(x, here, damping, busiest), 1.0
             following = self._within(x + way)
             there = self.slope(following)
             while there.objective >= here.objective and step > SHORTEST:
@@ -122,7 +124,7 @@ class Evening:
         move = taken - given * back[self.owner]
         return move, float(-slope @ move)
 
-    def _direction(self, x: Floats, here: Slope, damping: float) -> Floats:
+    def _direction(self, x: Floats, here: Slope, damping: float, busiest: "Evening") -> Floats:
         """Conjugate gradients, each source's shares summing to 0; a source goes no further than ``_bends`` lets it."""
         slope, (bend, most) = self.slopes(here), self._bends(here)
         mean = np.add.reduceat(slope * x, self.begins)[self.owner]
@@ -133,12 +135,13 @@ class Evening:
             middle = np.add.reduceat(rest * yielding, self.begins) / weight
             return np.asarray((rest - middle[self.owner]) * yielding)
 
+        there = busiest.slope(x)
         rest, way = -slope, np.zeros_like(x)
         best = conditioned(rest)
         along, worth = best, float(rest @ best)
         first = worth
         for n in range(GRADIENTS):
-            turned = self._turn(here, along) + damping * bend * along
+            turned = busiest._turn(there, along) + damping * bend * along
             bent = float(along @ turned)
             if bent <= 0:  # J bends the other way
                 way = along if not n else way
@@ -149,8 +152,16 @@ class Evening:
             if worth <= ENOUGH * first:
                 break
             along = best + (worth / before) * along
-        way = self._within(x + way) - x
+        return self._shortened(self._within(x + way) - x, here, most)
+
+    def _shortened(self, way: Floats, here: Slope, most: Floats) -> Floats:
+        """No share grows by more than ``most``, and together they fill no server by more than ``CLOSER`` of what is
+        free there: each source goes as far as all its routes allow."""
         far = np.minimum(1.0, most / np.maximum(way, 1e-12))
+        grown = np.bincount(self.place, self.routes.sums[5] * way[self.routes.route], len(self.servers))
+        room = CLOSER * np.maximum(1.0 - here.cells[5].reshape(self.shape[1:]).sum(axis=0), self.edge)
+        tight = np.flatnonzero((grown > room)[self.place] & (way > 0)[self.routes.route])
+        np.minimum.at(far, self.routes.route[tight], (room / np.maximum(grown, 1e-300))[self.place[tight]])
         return np.asarray(way * np.minimum.reduceat(far, self.begins)[self.owner])
 
     def _within(self, x: Floats) -> Floats:
@@ -184,6 +195,14 @@ class Evening:
 
     def _by_route(self, uses: Floats) -> Floats:
         return np.asarray(np.bincount(self.routes.route, uses, len(self.routes.share)), dtype=np.float64)
+
+    def _busiest(self, here: Slope) -> "Evening":
+        """The same where slopes turn at all: at most servers, nearly all of them links, there is hardly anybody."""
+        load = here.cells[5].reshape(self.shape[1:]).sum(axis=0)
+        r = self.routes
+        some = load[self.place] > BUSY_MIN
+        return Evening(r._replace(route=r.route[some], server=r.server[some], sums=r.sums[:, some]),
+                       self.klass, self.shape[1], self.edge)  # fmt: skip
 
     def _turn(self, here: Slope, along: Floats) -> Floats:
         """How the slopes turn on the way ``along``."""

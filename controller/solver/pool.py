@@ -16,7 +16,8 @@ from pamdi.controller.solver.steep import IDLE, cost_and_slope
 from pamdi.controller.solver.variants import Floats, Ints
 from pamdi.controller.solver.walk import Bars
 
-PLAIN = 4  # steps for one of Newton's, while a server is full
+PLAIN = 4  # steps for one of Newton's, while many servers are full
+FULL_FEW = 0.02  # of those in use
 CLASSES_MAX = 16  # more are put together, the most urgent first, as long as the search goes on
 FREE_MIN = 0.02  # a full server still has a price
 Visits = Tuple[Visit, ...]
@@ -54,6 +55,8 @@ class Pool:
     def offer(self, crowd: Crowd, paths: Paths, share: float) -> Set[int]:
         """Each of ``paths`` for which there is memory gets ``share`` more. Returns the sources that have one."""
         visits, known = crowd.visits(paths), len(self.visits)
+        if not self._numbers:
+            self._numbers = {one: n for n, one in enumerate(zip(self.routes.owner.tolist(), self.visits))}
         number = np.full(len(visits), -1)
         for n, (s, mine) in enumerate(zip(paths.source.tolist(), visits)):
             at = self._numbers.get((s, mine))
@@ -137,7 +140,7 @@ class Pool:
         self.routes = Routes(r.owner[order], r.share[order], r.fixed[order], route[some], r.server[some],
                              r.sums[:, some])  # fmt: skip
         self.visits = [self.visits[n] for n in order.tolist()]
-        self._numbers = {one: n for n, one in enumerate(zip(self.routes.owner.tolist(), self.visits))}
+        self._numbers = {}
 
     # -- prices ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +150,7 @@ class Pool:
         if (np.diff(owner) < 0).any():
             self._reorder(np.argsort(owner, kind="stable"))
         evening = Evening(self.routes, self.klass, self.classes, self.edge)
-        if self.full():
+        if (self.cells[5].sum(axis=0) >= 1.0).sum() > FULL_FEW * len(evening.servers):
             share, here = evening.plainly(PLAIN * steps)
         else:
             share, here, self.damping = evening.together(steps, self.damping)
@@ -159,6 +162,17 @@ class Pool:
         self.cells[:] = 0.0
         self.slopes[:, :, evening.servers] = here.by_sum.reshape(evening.shape)
         self.cells[:, :, evening.servers] = here.cells.reshape(evening.shape)
+
+    def means(self, slopes: Floats) -> Optional[Floats]:
+        """By source, what one of its works costs as it goes now, were ``slopes`` the prices. None where routes cost
+        what no price tells: while a server is full, and where works are lost on the way."""
+        if self.full() or self._lossy:
+            return None
+        r = self.routes
+        uses = np.einsum("nu,nu->u", r.sums, slopes[:, self.klass[r.owner[r.route]], r.server])
+        costs = r.fixed + np.bincount(r.route, uses, len(r.owner))
+        total = np.bincount(r.owner, costs * r.share, len(self.klass)) - self.weight * self.penalty_s
+        return np.asarray(total / self.rate_hz)
 
     def full(self) -> bool:
         return bool((self.cells[5].sum(axis=0) >= 1.0).any())

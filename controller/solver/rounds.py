@@ -1,9 +1,9 @@
 """Plans of large fleets: all sources of a model look for routes in one pass, all sources even out at once.
 
-Works are *placed* in parts, some of every source's before more of any, a dozen sources at a time with the prices that
-those before them left. Then *rounds* are gone: everybody is offered the few routes that would cost least now, as far as
-memory allows (``crowd``), and all even out their shares (``evening``); every other round everybody looks around again,
-since who is near and free changes.
+Works are *placed* in parts, some of every source's before more of any, two dozen sources at a time with the prices that
+those before them left. Then *rounds* are gone: everybody is offered the few routes that cost least at prices as they
+are or will be (``crowd``, ``outlook``), as far as memory allows, and all even out their shares (``evening``); every
+other round everybody looks around again, since who is near and free changes.
 
 Where cuts cost nothing (no ``overhead_s``, no merged times) works are first cut into single units: those are soonest
 looked through, and sources share what is held of them. Other cuts come when that has settled.
@@ -11,30 +11,36 @@ looked through, and sources share what is held of them. Other cuts come when tha
 
 import math
 import random
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, TypeVar
 
 import numpy as np
 
 from pamdi.controller.solver.around import Chosen, choose
 from pamdi.controller.solver.crowd import Crowd
 from pamdi.controller.solver.grid import Grid
+from pamdi.controller.solver.outlook import Outlook
 from pamdi.controller.solver.pool import Pool
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.reach import Reach
 from pamdi.controller.solver.state import Mix
-from pamdi.controller.solver.variants import Ints, Variants, variants
+from pamdi.controller.solver.variants import Floats, Ints, Variants, variants
 from pamdi.controller.solver.walk import Prices, PricesPlaced, Walk
 
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
 PARTS = (0.4, 0.3, 0.3)  # of each source's works, placed one after the other
-PLACED_TOGETHER, OFFERED_TOGETHER = 13, 50  # sources at most
+PLACED_TOGETHER, OFFERED_TOGETHER = 26, 50  # sources at most
 FAR = 4  # times as many devices for a source that found no memory
 RENT = 0.1  # see ``Pool.bars``
-OFFERS_FULL, OFFERS = 3, 6  # routes a round, while a server is full and later
+OFFERS_SHORT, OFFERS_FULL = 3, 6  # routes a round, while a server is full: where memory is short, where it is not
+OFFERS = (12, 12, 12, 8)  # and later, by round; the last holds on
+WAY_FULL = 0.8  # see ``Outlook``: while a server is full
+WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # and later, by round
 STEPS_FIRST, STEPS = 6, 8  # of evening out
 LOOK_EVERY = 2  # rounds
 SINGLE_ROUNDS = 0.75  # of all: then other cuts are looked at
 ROUNDS_SETTLED = 3e-4  # of J: rounds between two looks around that gain less are the last
+
+Number = TypeVar("Number", int, float)
 
 
 class Rounds:
@@ -48,6 +54,8 @@ class Rounds:
         if order:
             random.Random(order).shuffle(self._order)
         self._listed: Dict[Tuple[int, bool], Variants] = {}
+        self._outlook = Outlook(problem)
+        self._gone_rounds = 0  # with no server full
         fleet = problem.fleet
         self._single = not any(d.overhead_s for d in fleet.device) and not any(m.merged for m in fleet.model)
 
@@ -112,14 +120,23 @@ class Rounds:
         return self.pool.mixes()
 
     def _round(self, crowds: Sequence[Crowd]) -> None:
-        pool = self.pool
+        """Offered are only routes cheaper than what a source's works cost as they go."""
+        pool, slopes = self.pool, self._slopes()
         pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
-        offers = OFFERS_FULL if pool.full() else OFFERS
+        full, offers, means = pool.full(), at(OFFERS, self._gone_rounds), pool.means(slopes)
         for crowd in crowds:
-            prices = Prices(crowd, pool.slopes, pool.klass[crowd.sources], pool.bars(crowd, RENT))
-            pool.offer(crowd, Walk(crowd, prices).cheapest(offers), 0.0)
+            bars = pool.bars(crowd, RENT)
+            prices = Prices(crowd, slopes, pool.klass[crowd.sources], bars)
+            most = None if means is None else means[crowd.sources]
+            paths = Walk(crowd, prices).cheapest((OFFERS_SHORT if bars else OFFERS_FULL) if full else offers, most)
+            pool.offer(crowd, paths, 0.0)
         pool.even_out(STEPS)
         pool.prune()
+        self._gone_rounds += not pool.full()
+
+    def _slopes(self) -> Floats:
+        way = WAY_FULL if self.pool.full() else at(WAYS, self._gone_rounds)
+        return self._outlook.slopes(self.pool.slopes, way)
 
     # -- crowds ----------------------------------------------------------------------------------------------------
 
@@ -128,20 +145,18 @@ class Rounds:
         by_model: Dict[int, List[int]] = {}
         for s in self._order if some is None else sorted(some):
             by_model.setdefault(self.problem.demands[s].model, []).append(s)
-        gone = self._gone()
+        gone, slopes = self._gone(), self._slopes()
         found: List[Crowd] = []
         for _, sources in sorted(by_model.items()):
             parts = -(-len(sources) // most)
-            found.extend(self._crowd(sources[n::parts], gone) for n in range(parts))
+            found.extend(self._crowd(sources[n::parts], gone, slopes) for n in range(parts))
         return found
 
-    def _crowd(self, sources: Sequence[int], gone: Sequence[Sequence[int]]) -> Crowd:
+    def _crowd(self, sources: Sequence[int], gone: Sequence[Sequence[int]], slopes: Floats) -> Crowd:
         owner = np.repeat(np.arange(len(sources)), [len(gone[s]) for s in sources])
         device: Ints = np.array([d for s in sources for d in gone[s]], dtype=np.intp)
         klass = self.pool.klass[list(sources)]
-        chosen = choose(
-            self.problem, self.reach, sources, self.sizes[0], self.pool.slopes, klass, Chosen(owner, device)
-        )
+        chosen = choose(self.problem, self.reach, sources, self.sizes[0], slopes, klass, Chosen(owner, device))
         return Crowd(self.problem, self.reach, sources, self._variants(sources[0]), chosen)
 
     def _gone(self) -> List[List[int]]:
@@ -156,3 +171,8 @@ class Rounds:
         if (model, single) not in self._listed:
             self._listed[model, single] = variants(len(self.problem.models[model].memory), single=single)
         return self._listed[model, single]
+
+
+def at(values: Sequence[Number], n: int) -> Number:
+    """The last holds on."""
+    return values[min(n, len(values) - 1)]

@@ -107,8 +107,9 @@ class Walk:
             rows = slice(until[b], until[b + 1])
             self.done[b + 1] = (self.ready[begins[rows]] + prices.runs(rows)).min(axis=0)
 
-    def cheapest(self, each: int = 1) -> Paths:
-        """Of every source the cheapest route that ends at each device, and of those the cheapest ``each``."""
+    def cheapest(self, each: int = 1, most: Optional[Floats] = None) -> Paths:
+        """Of every source the cheapest route that ends at each device, and of those the cheapest ``each``, as far as
+        they cost less than ``most`` [sources]."""
         crowd, units = self.crowd, self.crowd.units
         home = np.where(crowd.is_head, self.done[units], np.inf)
         away = crowd.back >= 0
@@ -117,7 +118,7 @@ class Walk:
         order = np.argsort(costs, axis=1, kind="stable")[:, :each]
         owner = np.repeat(np.arange(len(crowd.sources)), order.shape[1])
         ends, cost = crowd.of[owner, order.ravel()], np.take_along_axis(costs, order, axis=1).ravel()
-        some = np.isfinite(cost)
+        some = np.isfinite(cost) if most is None else cost < most[owner]
         return self._trace(owner[some], ends[some])
 
     def _trace(self, owner: Ints, ends: Ints) -> Paths:
