@@ -103,12 +103,12 @@ def choose(problem: Problem, reach: Reach, sources: Sequence[int], count: int, s
     owner = np.concatenate((owner, always.owner, np.arange(len(sources))))
     device = np.concatenate((device, always.device, heads))
     cost = np.concatenate((cost, np.full(len(always.owner), -1.0), np.full(len(sources), -2.0)))
-    order = np.lexsort((device, cost, device, owner))  # one of each pair, the cheapest
-    order = order[np.isfinite(cost[order])]
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = (owner[order][1:] != owner[order][:-1]) | (device[order][1:] != device[order][:-1])
-    order = order[fresh]
-    order = order[np.lexsort((device[order], cost[order], owner[order]))]
+    some = np.isfinite(cost)
+    owner, device, cost = owner[some], device[some], cost[some]
+    pair = owner * len(problem.ids) + device
+    order = np.lexsort((cost, pair))  # one of each pair, the cheapest
+    order = order[np.append(True, np.diff(pair[order]) > 0)]
+    order = order[np.lexsort((cost[order], owner[order]))]  # equals stay in the devices' order
     start = np.searchsorted(owner[order], np.arange(len(sources)))
     place = np.arange(len(order)) - start[owner[order]]
     kept = order[(place < count) | (cost[order] < 0)]

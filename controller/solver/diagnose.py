@@ -16,8 +16,9 @@ def impossible(problem: Problem) -> Dict[str, str]:
     reach: Dict[int, List[int]] = {}
     found: Dict[str, str] = {}
     for s, demand in enumerate(problem.demands):
-        if demand.head not in reach:
-            reach[demand.head] = _in_reach(problem, demand.head)
+        if demand.head not in reach:  # there and back again: all who are in it have the same reach
+            mutual = _in_reach(problem, demand.head)
+            reach.update((device, mutual) for device in mutual)
         why = _alone(problem, s, reach[demand.head])
         if why:
             found[demand.spec.id] = why

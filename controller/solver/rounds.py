@@ -20,7 +20,7 @@ from pamdi.controller.solver.crowd import Crowd
 from pamdi.controller.solver.grid import Grid
 from pamdi.controller.solver.outlook import Outlook
 from pamdi.controller.solver.pool import Pool
-from pamdi.controller.solver.problem import Problem
+from pamdi.controller.solver.problem import Problem, Visit
 from pamdi.controller.solver.reach import Reach
 from pamdi.controller.solver.state import Mix
 from pamdi.controller.solver.variants import Floats, Ints, Variants, variants
@@ -54,6 +54,7 @@ class Rounds:
         if order:
             random.Random(order).shuffle(self._order)
         self._listed: Dict[Tuple[int, bool], Variants] = {}
+        self._devices: Dict[Tuple[Visit, ...], Dict[int, None]] = {}
         self._outlook = Outlook(problem)
         self._gone_rounds = 0  # with no server full
         fleet = problem.fleet
@@ -163,7 +164,9 @@ class Rounds:
         """By source the devices that its routes go to."""
         found: List[Dict[int, None]] = [{} for _ in self._order]
         for s, visits in zip(self.pool.routes.owner.tolist(), self.pool.visits):
-            found[s].update((device, None) for _, _, device in visits)
+            if visits not in self._devices:
+                self._devices[visits] = dict.fromkeys(device for _, _, device in visits)
+            found[s].update(self._devices[visits])
         return [list(devices) for devices in found]
 
     def _variants(self, s: int) -> Variants:
