@@ -72,7 +72,7 @@ bench-allocation: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.allocation --largest
 
 exhaustive: $(VENV)/ready
-	PAMDI_EXHAUSTIVE=1 $(BIN)/python -m pytest -q -s tests/controller/solver/test_exact.py
+	PAMDI_EXHAUSTIVE=1 $(BIN)/python -m pytest -q -s -o faulthandler_timeout=1800 tests/controller/solver/test_exact.py
 
 chaos: $(VENV)/ready mosquitto
 	$(BIN)/python -m benchmarks.chaos --seeds $(SEEDS)

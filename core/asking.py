@@ -30,6 +30,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     """An RTC of ours: ``granted`` once its CTC has come; void after ``until``."""
 
     peer: str
+    model: str
     urgency: float
     until: float
     granted: bool
@@ -68,7 +69,7 @@ class Asking:
         if it is best to wait until there is room here. ``not_here``: this device is the last resort."""
         policy = self._context.policy
         candidates = [] if not_here else self._here(work, model)
-        if self._may_ask(work.urgency):
+        if self._may_ask(model, work.boundary, work.urgency):
             candidates += self._elsewhere(work, model, nbytes)
         if not candidates and not_here:
             candidates = self._here(work, model)
@@ -93,7 +94,7 @@ class Asking:
 
     def nobody(self, model: str, boundary: int, urgency: float, continuing: bool) -> bool:
         """Whether ``best`` is sure to find nobody: a cheap look before a work is compared with others."""
-        if self._may_ask(urgency):
+        if self._may_ask(model, boundary, urgency):
             return False
         return self._slots.ready_at(model, boundary) is None or not (
             continuing or self._room.has_room(urgency, model, boundary)
@@ -101,7 +102,7 @@ class Asking:
 
     def ask(self, peer: str, rtc: Rtc) -> None:
         until = self._context.now + self._context.limits.ask_s + rtc.ready_in_s
-        self._asks[rtc.key] = Ask(peer, rtc.urgency, until, False, rtc.number, rtc.nbytes)
+        self._asks[rtc.key] = Ask(peer, rtc.model, rtc.urgency, until, False, rtc.number, rtc.nbytes)
         self._peers.promise(peer, rtc.key, rtc.urgency, rtc.expected_s)
         self._context.timers.set(until, self._expire, rtc.key)
         self._context.emit(Send(peer, rtc))
@@ -117,7 +118,7 @@ class Asking:
             return False  # a late copy of an older one: this request will have its own answer
         # The promise runs on the granter's clock; half of it is ours to rely on, whatever the way back took.
         until = self._context.now + for_s / 2
-        self._asks[key] = Ask(peer, ask.urgency, until, True, ask.number, ask.nbytes)
+        self._asks[key] = Ask(peer, ask.model, ask.urgency, until, True, ask.number, ask.nbytes)
         self._context.timers.set(until, self._expire, key)
         return True
 
@@ -210,14 +211,17 @@ class Asking:
         routes = allocation.routes if allocation is not None else {}
         return self._context.policy.may_take(work, device, self._context.device, routes)
 
-    def _may_ask(self, urgency: float) -> bool:
+    def _may_ask(self, model: str, boundary: int, urgency: float) -> bool:
+        """Whether few enough requests are in the air, or none for a place between two segments: a result that waits
+        there keeps a segment from running, and those in the air may wait for just that one."""
         if len(self._asks) < self._context.limits.asks_max:
             return True
-        unanswered = 0
-        for ask in self._asks.values():
+        unanswered, here = 0, False
+        for key, ask in self._asks.items():
             if not ask.granted and ask.urgency >= urgency:
                 unanswered += 1
-        return unanswered < self._context.limits.asks_max
+                here = here or (key.boundary == boundary and ask.model == model)
+        return unanswered < self._context.limits.asks_max or (boundary > 0 and not here)
 
     def _answered(self, peer: str, key: Key, backlog: Backlog) -> None:
         self._peers.settle(peer, key)

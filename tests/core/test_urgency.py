@@ -40,6 +40,24 @@ def test_the_heads_queue_normal_requests_in_the_air_do_not_keep_an_urgent_one_ba
     assert told(stage.submit("urgent", "gate"), ms.Rtc) == ["d1 Rtc"]
 
 
+def test_requests_in_the_air_for_one_place_do_not_keep_results_for_another_from_being_asked_for() -> None:
+    """They may wait for just that result to leave, here or over others (seed 89668 of the search, which found it)."""
+    stage = Lone(units=(0, 2), limits=Limits(asks_max=1, works_ahead_max=6))
+    stage.offers("d1", 1)
+    stage.offers("d2", 3)
+    stage.submit("a")
+    assert told(stage.feed(ev.Inferred(key("a"), "tensor", 1000, 0.025)), ms.Rtc) == []  # it was asked for early
+    assert stage.place(key("a", 1)) == "asking"
+    stage.receive("d1", rtc(key("z", 2)))
+    stage.receive("d1", tensor(key("z", 2)))
+    assert told(stage.said, ms.Rtc) == ["d1 Rtc", "d2 Rtc"]
+    stage.receive("d1", rtc(key("y", 2)))
+    stage.receive("d1", tensor(key("y", 2)))
+    stage.feed(ev.Inferred(key("z", 2), "tensor", 1000, 0.025))
+    stage.feed(ev.Inferred(key("y", 2), "tensor", 1000, 0.025))
+    assert told(stage.said, ms.Rtc) == ["d1 Rtc", "d2 Rtc"]  # one for each place
+
+
 def test_the_reservation_normal_works_leave_the_urgent_ones_room() -> None:
     stage = Lone()
     for id in ("a", "b", "c", "d"):
