@@ -116,6 +116,7 @@ class Worker:
         import onnx
 
         from pamdi.engines.half import to_half
+        from pamdi.engines.half_range import check_range
         from pamdi.engines.half_store import load_segment, measure
 
         ends = frozenset(tensor.name for u in (info.first, info.stop) for tensor in self._manifest.boundaries[u])
@@ -126,6 +127,8 @@ class Worker:
         inputs = self._chain.entering(info.first)
         if inputs is None:
             return path, half.kept, None
+        full = load_segment(self._folder, self._manifest, info)
+        check_range(self._chain.backend, full, half.model, inputs, f"{info.first}:{info.stop}")
         measured, _ = measure(self._chain.backend, self._folder, self._manifest, info, path, inputs)
         return path, half.kept, measured.max_abs_error
 

@@ -17,6 +17,7 @@ from pamdi.core.errors import EngineError
 from pamdi.core.segment import Segment
 from pamdi.engines.backend import Arrays
 from pamdi.engines.half import Half, to_half
+from pamdi.engines.half_range import check_range
 from pamdi.engines.manifest import (
     HALF,
     Manifest,
@@ -160,7 +161,11 @@ def _write_segments(
         onnx.save(half.model, str(path))
         measured = None
         if info.first in known:
-            measured, outputs = measure(backend, folder, manifest, info, path, known[info.first])
+            entering = known[info.first]
+            check_range(
+                backend, load_segment(folder, manifest, info), half.model, entering, f"{info.first}:{info.stop}"
+            )
+            measured, outputs = measure(backend, folder, manifest, info, path, entering)
             known.setdefault(info.stop, outputs)
         known = {boundary: tensors for boundary, tensors in known.items() if boundary >= info.first}
         infos.append(msgspec.structs.replace(info, sha256=sha256_of(path), weights=(), bytes=path.stat().st_size))
