@@ -12,12 +12,11 @@ from typing import NamedTuple, Tuple
 
 import numpy as np
 
+from pamdi.controller.solver.descent import SETTLED, Move, descend, even_move
 from pamdi.controller.solver.steep import cost_and_slope
 from pamdi.controller.solver.variants import Floats, Ints
 
-HALVINGS = 24  # until a source's common slope is found
 CLOSER = 0.5  # to full, in one step
-SETTLED = 1e-5  # of J: what a step gains at least
 GROWTH = 1e-3  # by which everything grows for a look at the bend
 SHORTEST = 1 / 32  # of a step, before it is given up
 GRADIENTS = 5  # conjugate ones, per step of Newton's
@@ -66,20 +65,7 @@ class Evening:
 
     def plainly(self, steps: int) -> Tuple[Floats, Slope]:
         """Each source as if the others stayed; all shortened together until J falls."""
-        x, step = self.routes.share, 1.0
-        here = self.slope(x)
-        for _ in range(steps):
-            move, promised = self._move(x, here)
-            if promised <= SETTLED * abs(here.objective):
-                break
-            there = self.slope(x + step * move)
-            while there.objective >= here.objective and step > SHORTEST:
-                step /= 2
-                there = self.slope(x + step * move)
-            if there.objective >= here.objective:
-                break
-            x, here, step = x + step * move, there, min(1.0, 1.4 * step)
-        return x, here
+        return descend(self.routes.share, steps, SHORTEST, self.slope, self._move)
 
     def together(self, steps: int, damping: float) -> Tuple[Floats, Slope, float]:
         """Newton's. Returns the damping that served last."""
@@ -106,23 +92,8 @@ class Evening:
                 break
         return x, here, min(damping, DAMPING_MAX)
 
-    def _move(self, x: Floats, here: Slope) -> Tuple[Floats, float]:
-        """Where a whole step leads, and what the slope promises for it: every source's routes to one slope, as far as
-        slope and bend tell it, at most to ``CLOSER`` of what is free on their servers."""
-        slope, (bend, most) = self.slopes(here), self._bends(here)
-        low, high = np.minimum.reduceat(slope, self.begins), np.maximum.reduceat(slope, self.begins)
-        for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            move = np.clip((middle[self.owner] - slope) / bend, -x, most)
-            more = np.add.reduceat(move, self.begins) > 0
-            low, high = np.where(more, low, middle), np.where(more, middle, high)
-        given, taken = np.minimum(move, 0.0), np.maximum(move, 0.0)
-        total = np.add.reduceat(taken, self.begins)
-        share = np.minimum(1.0, -np.add.reduceat(given, self.begins) / np.maximum(total, 1e-300))
-        taken = taken * share[self.owner]
-        back = np.add.reduceat(taken, self.begins) / np.minimum(np.add.reduceat(given, self.begins), -1e-300)
-        move = taken - given * back[self.owner]
-        return move, float(-slope @ move)
+    def _move(self, x: Floats, here: Slope) -> Move:
+        return even_move(x, self.slopes(here), *self._bends(here), self.begins, self.owner)
 
     def _direction(self, x: Floats, here: Slope, damping: float, busiest: "Evening") -> Floats:
         """Conjugate gradients, each source's shares summing to 0; a source goes no further than ``_bends`` lets it."""

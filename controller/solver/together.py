@@ -13,15 +13,14 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
+from pamdi.controller.solver.descent import Move, descend, even_move
 from pamdi.controller.solver.search import SHARE_MIN, Search
 from pamdi.controller.solver.servers import scaled
 from pamdi.controller.solver.state import Mix, mixed
 from pamdi.controller.solver.variants import Floats, Ints
 
 STEPS_MAX = 16
-HALVINGS = 24  # until a source's common slope is found
 CLOSER = 0.5  # to full, in one step
-SETTLED = 1e-5  # of J: what a step is expected to gain at least
 CELLS_MAX = 400_000  # servers times classes; beyond, one source after the other is as fast
 GROWTH = 1e-3  # by which everything grows for a look at the bend
 WORTH = 1e-4  # by which a route must be cheaper than those there are
@@ -74,40 +73,13 @@ class Together:
         if len(self.x) == len(self.sources) or self.count * self.classes > CELLS_MAX:
             return 0.0
         before = self.search.state.objective()
-        x, here, step = self.x, self._slope(self.x), 1.0
-        for _ in range(STEPS_MAX):
-            move, promised = self._move(x, here)
-            if promised <= SETTLED * abs(here.objective):
-                break
-            there = self._slope(x + step * move)
-            while there.objective >= here.objective and step > SHORTEST:
-                step /= 2
-                there = self._slope(x + step * move)
-            if there.objective >= here.objective:
-                break
-            x, here, step = x + step * move, there, min(1.0, 1.4 * step)
+        x, _ = descend(self.x, STEPS_MAX, SHORTEST, self._slope, self._move)
         self.x = x
         self._put(x)
         return before - self.search.state.objective()
 
-    def _move(self, x: Floats, here: _Slope) -> Tuple[Floats, float]:
-        """Where a whole step leads, and what the slope promises for it: every source's routes to one slope, as far as
-        slope and bend tell it, at most to ``CLOSER`` of what is free on their servers."""
-        slope, bend, most = self._slopes(here), *self._bends(x, here)
-        low, high = np.minimum.reduceat(slope, self.begins), np.maximum.reduceat(slope, self.begins)
-        for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            move = np.clip((middle[self.owner] - slope) / bend, -x, most)
-            more = np.add.reduceat(move, self.begins) > 0
-            low, high = np.where(more, low, middle), np.where(more, middle, high)
-        given = np.minimum(move, 0.0)
-        taken = np.maximum(move, 0.0)
-        total = np.add.reduceat(taken, self.begins)
-        share = np.minimum(1.0, -np.add.reduceat(given, self.begins) / np.maximum(total, 1e-300))
-        taken = taken * share[self.owner]
-        back = np.add.reduceat(taken, self.begins) / np.minimum(np.add.reduceat(given, self.begins), -1e-300)
-        move = taken - given * back[self.owner]
-        return move, float(-slope @ move)
+    def _move(self, x: Floats, here: _Slope) -> Move:
+        return even_move(x, self._slopes(here), *self._bends(x, here), self.begins, self.owner)
 
     def _cells(self, x: Floats) -> Floats:
         flows = self.sums * x[self.route][:, None]
