@@ -134,6 +134,9 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        if self.closed.done():  # given up meanwhile
+            self._transport.abort()
+            return
         host = transport.get_extra_info("peername") or ("?", 0)
         self.address = f"{host[0]}:{host[1]}"
         if self._turned_away:
@@ -181,11 +184,12 @@ class Link(asyncio.BufferedProtocol):
         self._pump()
 
     def connection_lost(self, error: Optional[Exception]) -> None:
+        if self.closed.done():
+            return
+        self.closed.set_result(None)
         for handle in (self._timer, self._pump_timer, self._delay):
             if handle is not None:
                 handle.cancel()
-        if not self.closed.done():
-            self.closed.set_result(None)
         why = str(error) if error is not None else self._why
         if self.peer is not None:
             self._owner.down(self, why)
@@ -230,6 +234,12 @@ class Link(asyncio.BufferedProtocol):
         self._why = why
         if self._transport is not None:
             self._transport.abort()
+
+    def give_up(self, why: str) -> None:
+        """Close what may be open already while its dialling is cancelled: uvloop closes that without a word to us, and
+        a link of which nobody heard that it is down would be written to."""
+        self.close(why)
+        self.connection_lost(None)
 
     async def finish(self, within_s: float, why: str) -> None:
         """Let what is queued leave and the peer read it to its end, at most ``within_s``; then close."""

@@ -259,19 +259,34 @@ class Links(Listener):
         """One try to reach ``neighbour``, and the connection's life; how many seconds it lasted."""
         loop = asyncio.get_running_loop()
         link = Link(self._me, self, self._options, self._clock, expected=neighbour.id)
+        dialling: "Optional[asyncio.Future[Any]]" = None
         try:
             _check_port(neighbour.port, 1)
-            await asyncio.wait_for(loop.create_connection(lambda: link, neighbour.host, neighbour.port), DIAL_S_MAX)
+            dialling = asyncio.ensure_future(loop.create_connection(lambda: link, neighbour.host, neighbour.port))
+            # Not ``wait_for``: before Python 3.12 it overhears a cancellation that comes together with the connection.
+            await asyncio.wait([dialling], timeout=DIAL_S_MAX)
+            if not dialling.done():
+                return 0.0
+            dialling.result()
             began = self._clock()
             await asyncio.shield(link.closed)
-        except (OSError, asyncio.TimeoutError):
+        except OSError:
             return 0.0
         except ValueError as error:
             self._complain(neighbour.id, f"cannot dial {neighbour.id} at {neighbour.host}:{neighbour.port}: {error}")
             return 0.0
         finally:
-            link.close(NOT_WANTED)
+            if dialling is not None:
+                dialling.add_done_callback(_heard)
+                dialling.cancel()
+            link.give_up(NOT_WANTED)
         return self._clock() - began
+
+
+def _heard(dialling: "asyncio.Future[Any]") -> None:
+    """Nobody waits any longer for what went wrong; unread, it would be logged as forgotten."""
+    if not dialling.cancelled():
+        dialling.exception()
 
 
 def _check_port(port: int, port_min: int) -> None:
