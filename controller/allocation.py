@@ -4,6 +4,8 @@ A sound, deterministic heuristic that respects memory, links and priority: ``res
 the ways, ``objective`` says what both are worth. With ``solver = "fast"`` the solver says where each model is best held
 once, before the rounds of ``residents`` add the copies that the loss of a device needs, and looks for better routes
 over what is held; what it finds is taken only when it costs less.
+
+In a fleet too large for that (``WORK_MAX``) it is done only when asked to be ``thorough``, which takes seconds.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Tuple
@@ -13,7 +15,8 @@ from pamdi.controller.infeasible import Infeasible
 from pamdi.controller.objective import evaluate
 from pamdi.controller.residents import Stock, choose
 from pamdi.controller.routes import ar_mdi_routes, shortest_routes, with_latencies
-from pamdi.controller.solver.live import better_routes, primary
+from pamdi.controller.solver.live import better_routes, primary, too_large
+from pamdi.controller.solver.live_large import near_routes, placed, searched_routes
 from pamdi.core.allocation import Plan, Resident
 
 SOLVERS = ("first", "fast")
@@ -57,20 +60,25 @@ def allocate_what_fits(
     policy: str = "pa-mdi",
     residents: str = "plan",
     solver: str = "first",
+    thorough: bool = False,
 ) -> Outcome:
     """Like :func:`allocate`, but less urgent sources that do not fit are left out, with the reason.
 
-    ``previous``: its residents stay where they can. ``drained`` devices get nothing; ``frozen`` ones (suspect) get
-    nothing new; ``unable[device]``: units that it cannot load. ``solver``: one of ``SOLVERS``.
+    ``previous``: its residents stay where they can, and in a large fleet its routes. ``drained`` devices get nothing;
+    ``frozen`` ones (suspect) get nothing new; ``unable[device]``: units that it cannot load. ``solver``: one of
+    ``SOLVERS``. ``thorough``: a large fleet is searched too.
     """
-    ours = _plan(fleet, previous, drained, frozen, unable, policy, residents, {}, solver)
+    large = thorough and too_large(fleet)
+    if large and previous is None and residents != "all":
+        previous = _placed(fleet, drained, frozen, unable)
+    ours = _plan(fleet, previous, drained, frozen, unable, policy, residents, {}, solver, large)
     if solver == "first" or policy in ROUTED or residents == "all":
         return ours
     open_to = _open_to(fleet, drained | frozen, unable or {})
     best = primary(_only(fleet, frozenset(ours.plan.routes)), open_to)
     if not best:
         return ours
-    theirs = _plan(fleet, previous, drained, frozen, unable, policy, residents, best, solver)
+    theirs = _plan(fleet, previous, drained, frozen, unable, policy, residents, best, solver, False)
     cheaper = theirs.plan.objective < (1 - GAIN_MIN) * ours.plan.objective
     return theirs if cheaper and theirs.refused == ours.refused else ours
 
@@ -85,22 +93,39 @@ def _plan(
     residents: str,
     best: Mapping[str, FrozenSet[Unit]],
     solver: str,
+    search: bool,
 ) -> Outcome:
     before = units_of(previous) if previous is not None else {}
     if policy == "ar-mdi":
         before = _with_chain(fleet, before, drained | frozen)
     stock = choose(fleet, before, drained, frozen, unable, policy, residents, best)
     refused, served = dict(stock.refused), _without(fleet, stock)
-    routes = ar_mdi_routes(served, stock.holds) if policy == "ar-mdi" else shortest_routes(served, stock.holds)
+    if policy == "ar-mdi":
+        routes = ar_mdi_routes(served, stock.holds)
+    elif too_large(served):
+        routes = near_routes(served, stock.holds, previous.routes if previous is not None else {})
+    else:
+        routes = shortest_routes(served, stock.holds)
     for source in served.source:
         if source.id not in routes:
             refused[source.id] = f"no way from {source.device} through its model and back: declare the missing [[link]]"
     served = _only(served, frozenset(routes))
     if solver == "fast" and policy not in ROUTED:
-        routes = with_latencies(served, better_routes(served, stock.holds, routes))
+        better = searched_routes if search else better_routes
+        routes = with_latencies(served, better(served, stock.holds, routes))
     objective = evaluate(served, routes).objective
     plan = Plan(solver, objective, None, routes, _residents(fleet, stock.holds))
     return Outcome(plan, refused, stock.remarks)
+
+
+def _placed(
+    fleet: Fleet, drained: FrozenSet[str], frozen: FrozenSet[str], unable: Optional[Mapping[str, FrozenSet[Unit]]]
+) -> Optional[Plan]:
+    """Where everything would best be held, each as often as its works need it: the rounds of ``residents`` begin with
+    that. None when the search finds no plan for all who can be served."""
+    stock = choose(fleet, {}, drained, frozen, unable)
+    found = placed(_without(fleet, stock), drained | frozen)
+    return Plan("placed", 0.0, None, found.routes, _residents(fleet, found.holds)) if found is not None else None
 
 
 def units_of(plan: Plan) -> Dict[str, FrozenSet[Unit]]:

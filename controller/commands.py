@@ -51,8 +51,10 @@ class Commands:
     def finished(self, now: float) -> List[Report]:
         """Reports of commands that have come true, or have taken too long."""
         reports = []
-        settled = self._rollout.settled()
+        rollout = self._rollout
         for id, since in list(self._open.items()):
+            searched = id not in self._weighing or rollout.question is None
+            settled = searched and rollout.settled()
             weighed = self._weighed(id)
             first = [weighed.said] if weighed is not None else []
             if settled:

@@ -5,8 +5,7 @@ from typing import Dict, FrozenSet, Iterable, Mapping, Tuple
 import msgspec
 
 from pamdi.controller.fleet import Unit
-from pamdi.controller.network import Network
-from pamdi.controller.reach import neighbours_of, pairs_that_need_a_tunnel
+from pamdi.controller.reach import Neighbourhood, who_needs_a_tunnel
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Resident, Route
 
@@ -15,7 +14,7 @@ Routes = Mapping[str, Tuple[Route, ...]]
 
 def write_documents(
     wanted: Wanted,
-    network: Network,
+    neighbourhood: Neighbourhood,
     asks: Mapping[str, FrozenSet[Unit]],
     infos: Mapping[str, DeviceInfo],
     routes: Routes,
@@ -24,7 +23,8 @@ def write_documents(
     """By device, with epoch 0. Every device knows all admitted sources, and all models, since any work may pass."""
     names = frozenset(admitted)
     sources = tuple(source.spec() for source in wanted.sources if source.id in names)
-    tunnels = pairs_that_need_a_tunnel(infos, frozenset(source.device for source in sources), routes)
+    tunnels = who_needs_a_tunnel(infos, frozenset(source.device for source in sources), routes)
+    neighbours = neighbourhood.of_all(infos, tunnels)
     models = tuple(wanted.specs[name] for name in sorted(wanted.specs))
     return {
         id: DeviceAllocation(
@@ -34,7 +34,7 @@ def write_documents(
             sources=sources,
             models=models,
             routes=dict(routes),
-            neighbours=neighbours_of(id, network, infos, tunnels),
+            neighbours=neighbours[id],
         )
         for id, units in asks.items()
     }

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, Optional, Sequence, Set, Tuple
 
@@ -17,6 +18,7 @@ from pamdi.client.device_stats import DeviceStats
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, id_of, read_command
+from pamdi.controller.beside import SearchFailed, searched
 from pamdi.controller.commands import Commands
 from pamdi.controller.config import WatchedConfig
 from pamdi.controller.kept import Kept, KeptFile
@@ -93,7 +95,7 @@ class Controller:
     async def _control(self) -> None:
         self._notifier.status("waiting for the broker")
         await self._claim.free()
-        await run_together({"broker": self._mqtt.run(), "work": self._work()})
+        await run_together({"broker": self._mqtt.run(), "work": self._work(), "search": self._search()})
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
@@ -113,6 +115,21 @@ class Controller:
             ticks += 1
             if self._informed():
                 self._publish_changes()
+
+    async def _search(self) -> None:
+        """What a large fleet's tick leaves open is searched beside, one question at a time."""
+        rollout = self._rollout
+        while True:
+            await asyncio.sleep(TICK_S)
+            question = rollout.question
+            if question is None:
+                continue
+            try:
+                found = await searched(question, partial(rollout.asks, question))
+            except SearchFailed as error:
+                self._log(f"the search for a better plan came to nothing, the plan stays as it is: {error}")
+                found = None
+            rollout.answered(question, found)
 
     def _informed(self) -> bool:
         """After a (re)connect the retained state comes in a burst; a decision made in its middle would be wrong."""

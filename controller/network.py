@@ -44,6 +44,7 @@ class Network:
         self._everyone = any(isinstance(mesh.devices, str) for mesh in fleet.mesh)
         self._links: Dict[Tuple[str, str], Optional[Link]] = {}
         self._paths: Dict[Tuple[str, str], Optional[Path]] = {}
+        self._trees: Dict[str, Dict[str, Link]] = {}
         self._beside: Dict[str, List[str]] = {}
         self._out: Dict[str, FrozenSet[str]] = {}
         self._into: Dict[str, FrozenSet[str]] = {}
@@ -115,17 +116,32 @@ class Network:
         short = self.short_path(a, b)
         if short is not None:
             return short
+        if a not in self._trees:
+            self._trees[a] = self._tree(a)
+        back: List[Link] = []
+        while b != a:
+            last = self._trees[a].get(b)
+            if last is None:
+                return None
+            back.append(last)
+            b = last.a
+        return tuple(reversed(back))
+
+    def _tree(self, a: str) -> Dict[str, Link]:
+        """The last link on the path from ``a``, by device reached."""
         # Layers from ``a``; each device is reached first by the lexicographically first of its shortest lists,
         # because a layer is kept in the order of those lists and its members' neighbours in the order of ids.
-        reached, layer = {a: ()}, [a]  # type: Dict[str, Path], List[str]
+        last: Dict[str, Link] = {}
+        reached, layer = {a}, [a]
         while layer:
             following: List[str] = []
             for device in layer:
-                for link in self.neighbours(device):
-                    if link.b not in reached:
-                        reached[link.b] = (*reached[device], link)
-                        following.append(link.b)
-            if b in reached:
-                return reached[b]
+                fresh = [id for id in self.beside(device) if id not in reached]
+                reached.update(fresh)
+                following += fresh
+                for id in fresh:
+                    link = self.link(device, id)
+                    assert link is not None
+                    last[id] = link
             layer = following
-        return None
+        return last

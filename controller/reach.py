@@ -5,41 +5,58 @@ is made only where a work may need one: between a source's device and everybody,
 between devices that follow each other on a route. Both ends of a pair come to the same conclusion.
 """
 
-from typing import FrozenSet, Iterable, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
 
 from pamdi.controller.network import Network
 from pamdi.core.allocation import DeviceInfo, Neighbour, Route
 
 TUNNELS_ALL_DEVICES_MAX = 32
 
-Pair = FrozenSet[str]
+Tunnels = Mapping[str, Set[str]]  # by device, with whom
 
 
-def pairs_that_need_a_tunnel(
+def who_needs_a_tunnel(
     ids: Iterable[str], heads: FrozenSet[str], routes: Mapping[str, Tuple[Route, ...]]
-) -> Optional[FrozenSet[Pair]]:
+) -> Optional[Tunnels]:
     """Beyond the direct links; None: every pair. ``heads``: the devices of the admitted sources."""
     everybody = list(ids)
     if len(everybody) <= TUNNELS_ALL_DEVICES_MAX:
         return None
-    pairs = {frozenset((head, id)) for head in heads for id in everybody if id != head}
+    tunnels: Dict[str, Set[str]] = {id: set(heads) for id in everybody}
+    tunnels.update((head, set(everybody)) for head in heads)
     for ways in routes.values():
         for route in ways:
             for a, b in zip(route.visits, route.visits[1:]):
-                if a.device != b.device:
-                    pairs.add(frozenset((a.device, b.device)))
-    return frozenset(pairs)
+                tunnels.setdefault(a.device, set()).add(b.device)
+                tunnels.setdefault(b.device, set()).add(a.device)
+    return tunnels
+
+
+class Neighbourhood:
+    """Everybody's neighbours in one network, kept while the same are asked for: a thousand devices have a million."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._asked: Optional[Tuple[Mapping[str, DeviceInfo], Optional[Tunnels]]] = None
+        self._known: Dict[str, Tuple[Neighbour, ...]] = {}
+
+    def of_all(self, infos: Mapping[str, DeviceInfo], tunnels: Optional[Tunnels]) -> Dict[str, Tuple[Neighbour, ...]]:
+        """By device."""
+        if self._asked != (infos, tunnels):
+            self._asked = (infos, tunnels)
+            self._known = {id: neighbours_of(id, self._network, infos, tunnels) for id in infos}
+        return self._known
 
 
 def neighbours_of(
-    id: str, network: Network, infos: Mapping[str, DeviceInfo], tunnels: Optional[FrozenSet[Pair]]
+    id: str, network: Network, infos: Mapping[str, DeviceInfo], tunnels: Optional[Tunnels]
 ) -> Tuple[Neighbour, ...]:
     """In order of their ids."""
     direct = {link.b for link in network.neighbours(id)}
     if tunnels is None:
         others = set(infos)
     else:
-        others = direct | {other for pair in tunnels if id in pair for other in pair}
+        others = direct | tunnels.get(id, set())
     found = (_neighbour(id, other, network, infos) for other in sorted(others & set(infos)) if other != id)
     return tuple(neighbour for neighbour in found if neighbour is not None)
 

@@ -6,13 +6,14 @@ new epoch. So one epoch asks for old and new together, the next, once every devi
 it, only for the new.
 
 Facts that come together lead to one plan: it is made ``settle_s`` after the last of them, and no later than
-``SETTLES_MAX`` times that after the first.
+``SETTLES_MAX`` times that after the first. In a large fleet it is a plan that is quickly found, and ``question`` says
+what to search beside; what comes of it (``answered``) is followed like any other plan.
 """
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from pamdi.client.device_stats import Probed
-from pamdi.controller.allocation import Outcome, allocate_what_fits, units_of
+from pamdi.controller.allocation import Outcome, units_of
 from pamdi.controller.conditions import conditions
 from pamdi.controller.documents import content, routes_now, units_asked, with_epoch, write_documents
 from pamdi.controller.fleet import DeviceEntry, Fleet, Unit
@@ -27,11 +28,13 @@ from pamdi.controller.measured_links import (
     with_measured,
 )
 from pamdi.controller.network import Network
+from pamdi.controller.planning import Answer, Question, again, answer, searched_beside
+from pamdi.controller.reach import Neighbourhood
 from pamdi.controller.seen import Seen
 from pamdi.controller.slowed import Ready, with_slower
 from pamdi.controller.transition import Holder, next_step
 from pamdi.controller.wanted import Wanted
-from pamdi.controller.worth import Weighed, weigh
+from pamdi.controller.worth import Weighed
 from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, Plan, Resident, SourceSpec
 from pamdi.core.device_life import DEVICE
 
@@ -58,10 +61,13 @@ class Rollout:
         self._first_fact: Optional[float] = None
         self._plan_at: Optional[float] = None
         self._afresh = False
+        self._beside: Optional[Question] = None
+        self._afresh_beside = False  # until it has been answered: what was asked for once is not forgotten
         self._why: List[str] = []
         self.why: Tuple[str, ...] = ()  # the devices and links that the last plan was made afresh for
         self._links = MeasuredLinks(links)
         self._links_of_plan: Dict[Pair, Figures] = {}
+        self._neighbours: Optional[Tuple[Tuple[Wanted, Dict[Pair, Figures], List[DeviceEntry]], Neighbourhood]] = None
         self._state: Optional[State] = None
         self._changed = False
         self._drained = set(drained)
@@ -168,6 +174,28 @@ class Rollout:
         seen = self.devices.get(spec.device)
         return spec, seen is not None and seen.life == "online"
 
+    # -- a search beside -------------------------------------------------------------------------------------------
+
+    @property
+    def question(self) -> Optional[Question]:
+        """What a search beside should answer now; None where none is wanted, or the fleet has changed since. Another
+        object is another question."""
+        return self._beside if self._plan_at is None else None
+
+    def asks(self, question: Question) -> bool:
+        """Whether it is still the question."""
+        return question is self.question
+
+    def answered(self, question: Question, found: Optional[Answer]) -> None:
+        """What the search found, None when it came to nothing; forgotten when that is not asked any more."""
+        if not self.asks(question):
+            return
+        self._beside, self._afresh_beside = None, False
+        if found is not None:
+            self._note(found.weighed)
+            if found.outcome.plan != self._plan:
+                self._take(found.outcome)
+
     # -- documents -------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> Dict[str, DeviceAllocation]:
@@ -267,30 +295,43 @@ class Rollout:
         if not boards:
             return
         self._links_of_plan = self._links.planned(self._stated())
-        held = Plan("held", 0.0, None, {}, {id: self._held(id) for id in self._reachable()})
-        outcome = self._allocate(boards, held)
-        if self._afresh:
-            self._afresh = False
-            self.why, self._why = tuple(dict.fromkeys(self._why)), []
-            afresh = self._allocate(boards, None)
-            fleet, moving = self._fleet(boards), self.wanted.moving
-            outcome, self.weighed = weigh(fleet, self._plan, units_of(held), outcome, afresh, moving)
-        self._plan, self._basis = outcome.plan, self.wanted
+        question = self._asked(boards)
+        self._afresh = False
+        first = answer(question)
+        self._note(first.weighed)
+        self._take(first.outcome)
+        self._basis, self._beside = self.wanted, None
+        if searched_beside(question) and first.outcome.plan.routes:
+            nothing_held = not any(question.held.residents.values())
+            self._afresh_beside = self._afresh_beside or question.afresh or nothing_held
+            self._beside = again(question, first.outcome.plan, self._afresh_beside)
+
+    def _take(self, outcome: Outcome) -> None:
+        self._plan = outcome.plan
         self.refused, self.remarks = outcome.refused, outcome.remarks
         self._target = units_of(outcome.plan)
         self._changed = True
 
-    def _allocate(self, boards: List[DeviceEntry], previous: Optional[Plan]) -> Outcome:
-        reachable = self._reachable()
-        return allocate_what_fits(
-            self._fleet(boards),
-            previous=previous,
+    def _note(self, weighed: Optional[Weighed]) -> None:
+        if weighed is not None:
+            self.weighed = weighed
+            self.why, self._why = tuple(dict.fromkeys(self._why)), []
+
+    def _asked(self, boards: List[DeviceEntry]) -> Question:
+        reachable, wanted = self._reachable(), self.wanted
+        routes = self._plan.routes if self._plan is not None else {}
+        return Question(
+            fleet=self._fleet(boards),
+            held=Plan("held", 0.0, None, routes, {id: self._held(id) for id in reachable}),
+            in_force=self._plan,
             drained=frozenset(id for id in reachable if self.devices[id].draining),
             frozen=frozenset(id for id in reachable if not self.devices[id].online),
             unable={id: self.devices[id].unable() | self._not_in_store(id) for id in reachable},
-            policy=self.wanted.policy,
-            residents=self.wanted.residents,
-            solver=self.wanted.solver,
+            policy=wanted.policy,
+            residents=wanted.residents,
+            solver=wanted.solver,
+            moving=wanted.moving,
+            afresh=self._afresh,
         )
 
     def _fleet(self, boards: List[DeviceEntry]) -> Fleet:
@@ -330,8 +371,14 @@ class Rollout:
         routes = self._plan.routes
         if not step.switched and self.published:
             routes = dict(routes_now(routes, next(iter(self.published.values())).routes, step.asks, admitted))
-        network = Network(with_measured(self._basis.fleet(self._boards()), self._links_of_plan))
-        return write_documents(self._basis, network, step.asks, infos, routes, admitted)
+        return write_documents(self._basis, self._neighbourhood(), step.asks, infos, routes, admitted)
+
+    def _neighbourhood(self) -> Neighbourhood:
+        made_from = (self._basis, self._links_of_plan, self._boards())
+        if self._neighbours is None or self._neighbours[0] != made_from:
+            network = Network(with_measured(self._basis.fleet(self._boards()), self._links_of_plan))
+            self._neighbours = (made_from, Neighbourhood(network))
+        return self._neighbours[1]
 
     def _holder(self, id: str, known: Mapping[Unit, int]) -> Holder:
         seen = self.devices[id]

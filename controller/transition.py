@@ -59,6 +59,10 @@ class _Stepper:
         self._holders, self._needed, self._bytes_of = holders, needed, bytes_of
         # What stays of what was told; shrinks as things are let go.
         self._keeps: Dict[str, Set[Unit]] = {id: set(h.told) for id, h in holders.items()}
+        self._relied_on: Dict[Unit, Set[str]] = {}
+        for id, holder in holders.items():
+            for unit in holder.ready & holder.told if holder.counts else ():
+                self._relied_on.setdefault(unit, set()).add(id)
 
     def step(self, final: bool) -> Step:
         order = sorted(self._holders)
@@ -98,7 +102,7 @@ class _Stepper:
         if not ways:
             return None
         _, id, unit = min(ways)
-        self._keeps[id].discard(unit)
+        self._drop(id, unit)
         remarks.append(f"{id}: {_names([unit])} goes although nobody else has it: no device has room for a second one")
         return unit
 
@@ -113,11 +117,12 @@ class _Stepper:
 
     def _others(self, id: str, unit: Unit) -> int:
         """How many other devices that one may rely on have the unit and keep it."""
-        return sum(
-            holder.counts and unit in holder.ready and unit in self._keeps[other]
-            for other, holder in self._holders.items()
-            if other != id
-        )
+        relied_on = self._relied_on.get(unit, ())
+        return len(relied_on) - (id in relied_on)
+
+    def _drop(self, id: str, unit: Unit) -> None:
+        self._keeps[id].discard(unit)
+        self._relied_on.get(unit, set()).discard(id)
 
     def _may_go(self, id: str, unit: Unit) -> bool:
         absent = unit in self._holders[id].absent
@@ -130,7 +135,7 @@ class _Stepper:
     def _let_go(self, id: str) -> None:
         for unit in self._extras(id):
             if self._may_go(id, unit):
-                self._keeps[id].discard(unit)
+                self._drop(id, unit)
 
     def _additions(self, id: str) -> Tuple[List[Unit], List[Unit]]:
         """New units that fit now, and those that must wait; what nobody has ready comes first."""
@@ -159,7 +164,7 @@ class _Stepper:
             if short <= 0:
                 break
             if self._may_go(id, unit):
-                self._keeps[id].discard(unit)
+                self._drop(id, unit)
                 went.append(unit)
                 short -= self._bytes_of[unit]
         return went

@@ -19,6 +19,8 @@ from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.solve import possible
 from pamdi.core.allocation import Plan
 
+ROUTES_GAIN_MIN = 0.01  # of J - J0: for less no large fleet is told other routes: each device hears of all
+
 Held = Mapping[str, FrozenSet[Unit]]
 
 
@@ -64,6 +66,15 @@ def weigh(
         was, planned, reached, gain, moved.engines, round(moved.load_s, 6),
         moved=(away if taken else home).engines > 0, said=_said(figures, gain, moved, outcome is best, why),
     )  # fmt: skip
+
+
+def worth_telling(fleet: Fleet, in_force: Plan, found: Plan) -> bool:
+    """Whether the routes of ``found``, for which no engine moves, are enough better."""
+    sources = [source for source in fleet.source if source.id in in_force.routes]
+    span = in_force.objective - floor_of(sources, fleet.loss_penalty_s)
+    if math.isinf(span):
+        return found.objective < in_force.objective
+    return in_force.objective - found.objective >= ROUTES_GAIN_MIN * span > 0
 
 
 def moves(fleet: Fleet, held: Held, plan: Plan, terms: Terms) -> Moves:

@@ -59,7 +59,8 @@ class Evening:
         self.cell: Ints = klass[routes.owner[routes.route]] * len(self.servers) + self.place
         self.fixed: Floats = routes.fixed + self._by_route(routes.sums[2])
         self.begins: Ints = np.flatnonzero(np.append(True, np.diff(routes.owner) > 0))
-        self.owner: Ints = np.repeat(np.arange(len(self.begins)), np.diff(np.append(self.begins, len(routes.owner))))
+        self.sizes: Ints = np.diff(np.append(self.begins, len(routes.owner)))
+        self.owner: Ints = np.repeat(np.arange(len(self.begins)), self.sizes)
 
     # -- steps -----------------------------------------------------------------------------------------------------
 
@@ -99,7 +100,9 @@ class Evening:
         """Conjugate gradients, each source's shares summing to 0; a source goes no further than ``_bends`` lets it."""
         slope, (bend, most) = self.slopes(here), self._bends(here)
         mean = np.add.reduceat(slope * x, self.begins)[self.owner]
-        yielding = np.where((x > 0) | (slope < mean), 1.0 / (bend * (1 + damping)), 0.0)
+        turns = (x > 0) | (slope < mean)
+        turns &= self.sizes[self.owner] > 1  # a source's only route keeps all of it, whatever rounding says
+        yielding = np.where(turns, 1.0 / (bend * (1 + damping)), 0.0)
         weight = np.maximum(np.add.reduceat(yielding, self.begins), 1e-300)
 
         def conditioned(rest: Floats) -> Floats:

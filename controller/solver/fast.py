@@ -28,7 +28,7 @@ from pamdi.controller.solver.exact import exact, routes_of
 from pamdi.controller.solver.grid import Grid, grid_of
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.rounds import Rounds
-from pamdi.controller.solver.search import Search
+from pamdi.controller.solver.search import Allowed, Search
 from pamdi.controller.solver.state import Mix
 from pamdi.controller.solver.together import Together
 
@@ -114,6 +114,21 @@ class Fast:
             self._stir(search)
             self._sweep(search, search.share_or_move, "split", SETTLED)
         return list(min(found, key=self._value).state.mixes) if found else None
+
+    def over(self, held: Allowed, start: Sequence[Mix]) -> List[Mix]:
+        """Routes of single units over what is held, better than those of ``start`` where there are better ones. For
+        efforts with ``rounds``."""
+        if self.grid is not None:
+            rounds = Rounds(self.problem, self.grid, self.effort.sizes, held=held)
+            if not rounds.seed(start):
+                return list(start)
+            rounds.go(self.effort.rounds, self.late, partial(self._note_rounds, rounds, "rounds"))
+            return rounds.mixes()
+        search = Search(self.problem, EDGE_FIRST, self.effort.sizes[0], held, memory=False)
+        for s, mix in enumerate(start):
+            search.state.put(s, mix)
+        self._rounds(search)
+        return list(search.state.mixes)
 
     def _large(self, grid: Grid, starts: Sequence[Sequence[Mix]]) -> Optional[List[Mix]]:
         """The same where sources are many and links are known one by one: all of them at once, by arrays."""

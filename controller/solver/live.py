@@ -1,4 +1,5 @@
 """What the live controller asks of the solver, in the milliseconds of its tick: single units, few routes per source.
+For larger fleets: ``live_large``.
 
 ``primary``: where the models would best be held, if each had to be held once; the rounds of ``residents`` begin with
 that. ``better_routes``: the usual ways over what is held, never worse than those of ``routes``; works are shared out
@@ -12,7 +13,7 @@ from pamdi.controller.objective import evaluate
 from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.search import Allowed, Search
 from pamdi.controller.solver.solve import mixes_of
-from pamdi.controller.solver.state import mixed
+from pamdi.controller.solver.state import Mix, mixed
 from pamdi.core.allocation import Route
 
 EDGE, EDGE_LAST = 0.02, 1e-4
@@ -21,7 +22,7 @@ SWEEPS_MAX = 4
 SHARING_SWEEPS_MAX = 12
 SETTLED = 1e-3  # a sweep that gains less than this share of J is the last
 SHARE_MIN = 0.02  # every device is told all routes: a smaller share of a source's works is not worth one
-WORK_MAX = 400  # devices times sources; a larger fleet keeps to the first routes within a tick
+WORK_MAX = 400  # devices times sources; a larger fleet is searched beside the controller's loop
 
 Routes = Dict[str, Tuple[Route, ...]]
 
@@ -31,22 +32,24 @@ def in_time(fleet: Fleet) -> bool:
     return 0 < len(fleet.device) * len(fleet.source) <= WORK_MAX
 
 
+def too_large(fleet: Fleet) -> bool:
+    """Whether it is searched beside the loop."""
+    return len(fleet.device) * len(fleet.source) > WORK_MAX
+
+
 def better_routes(fleet: Fleet, holds: Mapping[str, FrozenSet[Unit]], first: Routes) -> Routes:
     """Routes for the sources of ``first``, which all have one: ``first`` itself unless others cost less."""
     if not in_time(fleet):
         return first
     problem = Problem(fleet)
-    search = Search(problem, EDGE, SIZE, _numbers(problem, holds), memory=False)
+    search = Search(problem, EDGE, SIZE, numbered(problem, holds), memory=False)
     for s, mix in enumerate(mixes_of(problem, first)):
         if not mix:
             return first
         search.state.put(s, mix)
     _settle(search)
     _share(search)
-    routes: Routes = {}
-    for s, mix in enumerate(search.state.mixes):
-        listed = sorted(mixed(mix, SHARE_MIN), key=lambda pair: (-pair[1], pair[0].visits))
-        routes[problem.demands[s].spec.id] = tuple(problem.route(column, share) for column, share in listed)
+    routes = routes_of(problem, search.state.mixes)
     better = evaluate(fleet, routes, problem.network).objective < evaluate(fleet, first, problem.network).objective
     return routes if better else first
 
@@ -57,7 +60,7 @@ def primary(fleet: Fleet, open_to: Mapping[str, FrozenSet[Unit]]) -> Dict[str, F
     if not in_time(fleet):
         return {}
     problem = Problem(fleet)
-    search = Search(problem, EDGE, SIZE, _numbers(problem, open_to))
+    search = Search(problem, EDGE, SIZE, numbered(problem, open_to))
     order = list(range(len(problem.demands)))
     if [s for s in order if not search.insert(s)]:
         return {}
@@ -86,7 +89,17 @@ def _share(search: Search) -> None:
             return
 
 
-def _numbers(problem: Problem, units: Mapping[str, FrozenSet[Unit]]) -> Allowed:
+def routes_of(problem: Problem, mixes: Sequence[Mix]) -> Routes:
+    """Of those that have one."""
+    routes: Routes = {}
+    for s, mix in enumerate(mixes):
+        listed = sorted(mixed(mix, SHARE_MIN), key=lambda pair: (-pair[1], pair[0].visits))
+        if listed:
+            routes[problem.demands[s].spec.id] = tuple(problem.route(column, share) for column, share in listed)
+    return routes
+
+
+def numbered(problem: Problem, units: Mapping[str, FrozenSet[Unit]]) -> Allowed:
     models = {model.id: m for m, model in enumerate(problem.models)}
     return {
         problem.number[id]: {(models[model], u) for model, u in _known(held, models)}

@@ -10,7 +10,7 @@ import numpy as np
 from pamdi.controller.solver.crowd import Crowd, Paths
 from pamdi.controller.solver.evening import DAMPING_FIRST, Evening, Routes, Slope
 from pamdi.controller.solver.problem import Column, Problem, Visit
-from pamdi.controller.solver.search import SHARE_MIN
+from pamdi.controller.solver.search import SHARE_MIN, Allowed
 from pamdi.controller.solver.state import Mix
 from pamdi.controller.solver.steep import IDLE, cost_and_slope
 from pamdi.controller.solver.variants import Floats, Ints
@@ -49,6 +49,7 @@ class Pool:
         self._users: List[Dict[Visit, int]] = [{} for _ in models]  # by model, of each resident
         self._kept: List[Dict[int, Set[Tuple[int, int]]]] = [{} for _ in models]  # by model and device
         self._used = [0] * len(problem.ids)
+        self._memory = list(problem.memory)
 
     # -- routes come and go ----------------------------------------------------------------------------------------
 
@@ -190,6 +191,14 @@ class Pool:
 
     # -- memory ----------------------------------------------------------------------------------------------------
 
+    def keep_to(self, held: Allowed) -> None:
+        """What is held, in single units, stays, whoever uses it; no device has room for more."""
+        sizes = self._sizes
+        self._memory = [sum(sizes[m][u, u + 1] for m, u in held.get(d, ())) for d in range(len(self._used))]
+        for device, units in held.items():
+            for model, u in sorted(units):
+                self._hold(model, ((u, u + 1, device),))
+
     def _hold(self, model: int, visits: Visits) -> bool:
         users, sizes = self._users[model], self._sizes[model]
         fresh = [visit for visit in visits if visit not in users]
@@ -197,7 +206,7 @@ class Pool:
             more: Dict[int, int] = {}
             for first, stop, device in fresh:
                 more[device] = more.get(device, 0) + sizes[first, stop]
-            if any(self._used[d] + nbytes > self.problem.memory[d] for d, nbytes in more.items()):
+            if any(self._used[d] + nbytes > self._memory[d] for d, nbytes in more.items()):
                 return False
             for d, nbytes in more.items():
                 self._used[d] += nbytes
@@ -223,7 +232,7 @@ class Pool:
         would cost more, as a share of its seconds. None where all fit."""
         problem, listed, model = self.problem, crowd.listed, crowd.model
         devices, place = np.unique(crowd.device, return_inverse=True)
-        free = (np.array(problem.memory) - np.array(self._used))[devices]
+        free = (np.array(self._memory) - np.array(self._used))[devices]
         memory_of_all = float(sum(problem.models[model].memory))
         short = free < memory_of_all
         if not short.any():

@@ -22,6 +22,7 @@ from pamdi.controller.solver.outlook import Outlook
 from pamdi.controller.solver.pool import Pool
 from pamdi.controller.solver.problem import Problem, Visit
 from pamdi.controller.solver.reach import Reach
+from pamdi.controller.solver.search import Allowed
 from pamdi.controller.solver.state import Mix
 from pamdi.controller.solver.variants import Floats, Ints, Variants, variants
 from pamdi.controller.solver.walk import Prices, PricesPlaced, Walk
@@ -45,9 +46,11 @@ Number = TypeVar("Number", int, float)
 
 class Rounds:
     """``sizes``: devices around a source, when they are first placed, and at each look around after that; the last
-    holds on. ``order``: seed of another order to place them in."""
+    holds on. ``order``: seed of another order to place them in. ``held``: only over these, which stay."""
 
-    def __init__(self, problem: Problem, grid: Grid, sizes: Sequence[int], order: int = 0) -> None:
+    def __init__(
+        self, problem: Problem, grid: Grid, sizes: Sequence[int], order: int = 0, held: Optional[Allowed] = None
+    ) -> None:
         self.problem, self.reach, self.sizes = problem, Reach(grid), list(sizes)
         self.pool = Pool(problem, EDGE_FIRST)
         self._order = list(range(len(problem.demands)))
@@ -59,6 +62,10 @@ class Rounds:
         self._gone_rounds = 0  # with no server full
         fleet = problem.fleet
         self._single = not any(d.overhead_s for d in fleet.device) and not any(m.merged for m in fleet.model)
+        self._always_single = held is not None
+        if held is not None:
+            self._single = True
+            self.pool.keep_to(held)
 
     def place(self) -> bool:
         """Whether all sources have a way, and memory for it."""
@@ -106,10 +113,10 @@ class Rounds:
             if n % LOOK_EVERY == 0:
                 now = math.inf if self.pool.full() else self.pool.objective
                 settled = since - now <= ROUNDS_SETTLED * abs(now) if now < math.inf else False
-                if settled and not self._single:
+                if settled and (self._always_single or not self._single):
                     return
                 if settled or n >= SINGLE_ROUNDS * rounds:
-                    self._single = False
+                    self._single = self._always_single
                 since = now
                 if len(self.sizes) > 1:
                     self.sizes.pop(0)

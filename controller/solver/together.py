@@ -114,6 +114,8 @@ class Together:
         """Every source is offered the route whose next work costs least, at a share of nothing, where there is one that
         it has not yet, and memory for it. Returns how many there were."""
         search, state = self.search, self.search.state
+        for s in self.sources:
+            search.field(s)  # all links that it knows have a number before they are tabled
         here = self._slope(self.x)
         least = np.minimum.reduceat(self._slopes(here), self.begins)
         slopes = np.empty((len(search.problem.server_names), self.classes, 6))

@@ -4,7 +4,7 @@ from typing import Dict
 
 from pamdi.controller.fleet import LinkEntry
 from pamdi.controller.network import Network
-from pamdi.controller.reach import TUNNELS_ALL_DEVICES_MAX, neighbours_of, pairs_that_need_a_tunnel
+from pamdi.controller.reach import TUNNELS_ALL_DEVICES_MAX, neighbours_of, who_needs_a_tunnel
 from pamdi.core.allocation import DeviceInfo, Neighbour, Route, RouteVisit
 from tests.controller.fleets import fleet
 
@@ -54,6 +54,8 @@ def test_a_large_fleet_has_tunnels_between_heads_and_all_and_along_routes() -> N
     small, large = ([f"d{i}" for i in range(count)] for count in (TUNNELS_ALL_DEVICES_MAX, TUNNELS_ALL_DEVICES_MAX + 1))
     visits = (RouteVisit(0, 1, "d1"), RouteVisit(1, 2, "d5"), RouteVisit(2, 3, "d5"), RouteVisit(3, 4, "d7"))
     routes = {"gate": (Route(1.0, 0.1, visits),)}
-    assert pairs_that_need_a_tunnel(small, frozenset({"d1"}), routes) is None
+    assert who_needs_a_tunnel(small, frozenset({"d1"}), routes) is None
     wanted = frozenset({frozenset(("d1", id)) for id in large if id != "d1"} | {frozenset(("d5", "d7"))})
-    assert pairs_that_need_a_tunnel(large, frozenset({"d1"}), routes) == wanted
+    tunnels = who_needs_a_tunnel(large, frozenset({"d1"}), routes) or {}
+    assert {frozenset((a, b)) for a, others in tunnels.items() for b in others if a != b} == wanted
+    assert all(a in tunnels[b] for a, others in tunnels.items() for b in others)
