@@ -1,11 +1,11 @@
 """The documents that devices obey: one ``DeviceAllocation`` each, from the plan and from what is asked for now."""
 
-from typing import Dict, FrozenSet, Iterable, Mapping, Tuple
+from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 
 import msgspec
 
 from pamdi.controller.fleet import Unit
-from pamdi.controller.reach import Neighbourhood, who_needs_a_tunnel
+from pamdi.controller.reach import Ground, Neighbourhood, who_needs_a_tunnel
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Resident, Route
 
@@ -13,18 +13,21 @@ Routes = Mapping[str, Tuple[Route, ...]]
 
 
 def write_documents(
-    wanted: Wanted,
+    ground: Ground,
     neighbourhood: Neighbourhood,
     asks: Mapping[str, FrozenSet[Unit]],
     infos: Mapping[str, DeviceInfo],
     routes: Routes,
     admitted: Iterable[str],
-) -> Dict[str, DeviceAllocation]:
-    """By device, with epoch 0. Every device knows all admitted sources, and all models, since any work may pass."""
-    names = frozenset(admitted)
+) -> Optional[Dict[str, DeviceAllocation]]:
+    """By device, with epoch 0; None: the next call goes on (``Neighbourhood``). Every device knows all admitted
+    sources, and all models, since any work may pass."""
+    wanted, names = ground.wanted, frozenset(admitted)
     sources = tuple(source.spec() for source in wanted.sources if source.id in names)
     tunnels = who_needs_a_tunnel(infos, frozenset(source.device for source in sources), routes)
-    neighbours = neighbourhood.of_all(infos, tunnels)
+    neighbours = neighbourhood.of_all(ground, infos, tunnels)
+    if neighbours is None:
+        return None
     models = tuple(wanted.specs[name] for name in sorted(wanted.specs))
     return {
         id: DeviceAllocation(

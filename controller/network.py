@@ -33,6 +33,7 @@ class Network:
             self._own[link.from_, link.to] = link
             if not link.one_way:
                 self._own[link.to, link.from_] = link
+        self.both_ways = not any(link.one_way for link in fleet.link)  # who is reached reaches back
         self._meshes: List[Tuple[FrozenSet[str], MeshEntry]] = [
             (known if isinstance(mesh.devices, str) else known & frozenset(mesh.devices), mesh) for mesh in fleet.mesh
         ]

@@ -5,12 +5,18 @@ is made only where a work may need one: between a source's device and everybody,
 between devices that follow each other on a route. Both ends of a pair come to the same conclusion.
 """
 
-from typing import Dict, FrozenSet, Iterable, List, Mapping, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Set, Tuple
 
+from pamdi.controller.fleet import DeviceEntry
+from pamdi.controller.measured_links import Figures, Pair, with_measured
 from pamdi.controller.network import Network
+from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import DeviceInfo, Neighbour, Route
 
 TUNNELS_ALL_DEVICES_MAX = 32
+STEPS_MAX = 50_000  # of looking for neighbours in a call: some tenths of a second
+FAR_STEPS = 3  # for one that is not reached directly
+BEGINNINGS_MAX = 3  # then all is done in one call
 
 Tunnels = Mapping[str, Set[str]]  # by device, with whom
 
@@ -32,19 +38,44 @@ def who_needs_a_tunnel(
     return tunnels
 
 
+class Ground(NamedTuple):
+    """What a network is made from."""
+
+    wanted: Wanted
+    boards: List[DeviceEntry]
+    measured: Dict[Pair, Figures]
+
+    def network(self) -> Network:
+        return Network(with_measured(self.wanted.fleet(self.boards), self.measured))
+
+
 class Neighbourhood:
-    """Everybody's neighbours in one network, kept while the same are asked for: a thousand devices have a million."""
+    """Everybody's neighbours, kept while the same are asked for. A thousand devices have a million, which takes
+    seconds: a call does a part of it. Who asks for others before all are there begins anew, but not for ever."""
 
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self._asked: Optional[Tuple[Mapping[str, DeviceInfo], Optional[Tunnels]]] = None
+    def __init__(self) -> None:
+        self._asked: Optional[Tuple[Ground, Mapping[str, DeviceInfo], Optional[Tunnels]]] = None
+        self._network: Optional[Network] = None
         self._known: Dict[str, Tuple[Neighbour, ...]] = {}
+        self._beginnings = 0
 
-    def of_all(self, infos: Mapping[str, DeviceInfo], tunnels: Optional[Tunnels]) -> Dict[str, Tuple[Neighbour, ...]]:
-        """By device."""
-        if self._asked != (infos, tunnels):
-            self._asked = (infos, tunnels)
-            self._known = {id: neighbours_of(id, self._network, infos, tunnels) for id in infos}
+    def of_all(
+        self, ground: Ground, infos: Mapping[str, DeviceInfo], tunnels: Optional[Tunnels]
+    ) -> Optional[Dict[str, Tuple[Neighbour, ...]]]:
+        """By device; None: the next call goes on."""
+        if self._network is None or self._asked is None or self._asked[0] != ground:
+            self._network = ground.network()
+        if self._asked != (ground, infos, tunnels):
+            self._asked, self._known = (ground, infos, tunnels), {}
+            self._beginnings += 1
+        steps = 0
+        for id in infos:
+            if id not in self._known:
+                if steps >= STEPS_MAX and self._beginnings <= BEGINNINGS_MAX:
+                    return None
+                self._known[id] = neighbours_of(id, self._network, infos, tunnels)
+                steps += sum(FAR_STEPS if neighbour.via else 1 for neighbour in self._known[id])
+        self._beginnings = 0
         return self._known
 
 
@@ -52,7 +83,7 @@ def neighbours_of(
     id: str, network: Network, infos: Mapping[str, DeviceInfo], tunnels: Optional[Tunnels]
 ) -> Tuple[Neighbour, ...]:
     """In order of their ids."""
-    direct = {link.b for link in network.neighbours(id)}
+    direct = set(network.beside(id))
     if tunnels is None:
         others = set(infos)
     else:
@@ -62,12 +93,15 @@ def neighbours_of(
 
 
 def _neighbour(a: str, b: str, network: Network, infos: Mapping[str, DeviceInfo]) -> Optional[Neighbour]:
+    direct, info = network.link(a, b), infos[b]
+    plane = "mqtt" if "mqtt" in (infos[a].data_plane, info.data_plane) else "link"
+    if direct is not None and network.link(b, a) is not None:  # most pairs of a mesh, which has very many
+        return Neighbour(b, info.host, info.port, direct.rate_bytes_per_s, direct.delay_s, (), plane)
     path = network.path(a, b)
-    if not path or not network.path(b, a):
+    if not path or not (network.both_ways or network.path(b, a)):
         return None
     seconds_per_byte = sum(1 / link.rate_bytes_per_s for link in path)  # store and forward: the links' times add up
     delay_s = sum(link.delay_s for link in path)
-    plane = "mqtt" if "mqtt" in (infos[a].data_plane, infos[b].data_plane) else "link"
     via: List[str] = [] if plane == "mqtt" else [link.b for link in path[:-1]]
     rate = path[0].rate_bytes_per_s if len(path) == 1 else 1 / seconds_per_byte
-    return Neighbour(b, infos[b].host, infos[b].port, rate, delay_s, tuple(via), plane)
+    return Neighbour(b, info.host, info.port, rate, delay_s, tuple(via), plane)

@@ -29,7 +29,7 @@ from pamdi.controller.measured_links import (
 )
 from pamdi.controller.network import Network
 from pamdi.controller.planning import Answer, Question, again, answer, searched_beside
-from pamdi.controller.reach import Neighbourhood
+from pamdi.controller.reach import Ground, Neighbourhood
 from pamdi.controller.seen import Seen
 from pamdi.controller.slowed import Ready, with_slower
 from pamdi.controller.transition import Holder, next_step
@@ -67,7 +67,7 @@ class Rollout:
         self.why: Tuple[str, ...] = ()  # the devices and links that the last plan was made afresh for
         self._links = MeasuredLinks(links)
         self._links_of_plan: Dict[Pair, Figures] = {}
-        self._neighbours: Optional[Tuple[Tuple[Wanted, Dict[Pair, Figures], List[DeviceEntry]], Neighbourhood]] = None
+        self._neighbourhood = Neighbourhood()
         self._state: Optional[State] = None
         self._changed = False
         self._drained = set(drained)
@@ -204,10 +204,14 @@ class Rollout:
         if self._plan_at is not None and now >= self._plan_at:
             self._plan_at = self._first_fact = None
             self._make_plan()
+            if self._beside is not None:
+                return {}  # a large fleet's documents have ticks of their own
         if self._plan is None or not self._changed:
             return {}
-        self._changed = False
         documents = self._documents()
+        if documents is None:
+            return {}
+        self._changed = False
         told = {id: document for id, document in self.published.items() if id in documents}
         if {id: content(document) for id, document in told.items()} == documents:
             return {}
@@ -356,7 +360,8 @@ class Rollout:
             if digest and info.models.get(model, {}).get(f"{u}:{u + 1}") != digest
         )
 
-    def _documents(self) -> Dict[str, DeviceAllocation]:
+    def _documents(self) -> Optional[Dict[str, DeviceAllocation]]:
+        """None: there was no time for all of it, the next call goes on."""
         assert self._plan is not None
         known = self._basis.bytes_of()
         admitted = {s.id: s.model for s in self._basis.sources if s.id in self._plan.routes}
@@ -371,14 +376,8 @@ class Rollout:
         routes = self._plan.routes
         if not step.switched and self.published:
             routes = dict(routes_now(routes, next(iter(self.published.values())).routes, step.asks, admitted))
-        return write_documents(self._basis, self._neighbourhood(), step.asks, infos, routes, admitted)
-
-    def _neighbourhood(self) -> Neighbourhood:
-        made_from = (self._basis, self._links_of_plan, self._boards())
-        if self._neighbours is None or self._neighbours[0] != made_from:
-            network = Network(with_measured(self._basis.fleet(self._boards()), self._links_of_plan))
-            self._neighbours = (made_from, Neighbourhood(network))
-        return self._neighbours[1]
+        ground = Ground(self._basis, self._boards(), self._links_of_plan)
+        return write_documents(ground, self._neighbourhood, step.asks, infos, routes, admitted)
 
     def _holder(self, id: str, known: Mapping[Unit, int]) -> Holder:
         seen = self.devices[id]
