@@ -41,3 +41,17 @@ def test_where_nobody_waits_nothing_breaks() -> None:
     share, here, _ = evening.together(4, 1.0)
     assert share.reshape(3, 2).sum(axis=1) == pytest.approx(np.ones(3))
     assert here.objective <= evening.slope(evening.routes.share).objective
+
+
+def test_a_source_with_one_route_keeps_all_of_it() -> None:
+    """What rounding leaves of its slope less its mean slope is no way to go."""
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        count = 20
+        second, load = rng.uniform(0.01, 0.2, count), rng.uniform(0.01, 0.04, count)
+        sums = np.stack((second, rng.uniform(0, 0.1, count), 0.1 * second, second * load, second * load, load))
+        each = np.arange(count)
+        routes = Routes(each, np.ones(count), rng.uniform(0, 1, count), each, rng.integers(0, 5, count), sums)
+        evening = Evening(routes, np.zeros(count, dtype=np.intp), 1, EDGE)
+        share, here, _ = evening.together(6, 1e-6)
+        assert share.tolist() == [1.0] * count and np.isfinite(here.objective)

@@ -40,3 +40,18 @@ def test_offering_and_evening_out_lowers_j_within_memory_and_keeps_all_works() -
             assert [sum(f for _, f in mix) for mix in search.state.mixes] == pytest.approx([1.0] * 4)
             gained += gain / before
     assert gained > 0.3
+
+
+def test_a_source_that_has_not_looked_around_yet_is_offered_routes_too() -> None:
+    """It knows links that nobody has numbered before."""
+    problem = Problem(random_fleet(3, 6, 4, 4))
+    first = Search(problem, EDGE, 24)
+    assert all(first.insert(s) for s in range(len(problem.demands)))
+    again = Problem(problem.fleet)
+    search = Search(again, EDGE, 24)
+    for s, mix in enumerate(first.state.mixes):
+        column = again.column(s, mix[0][0].visits)
+        assert column is not None
+        search.state.put(s, ((column, 1.0),))
+    Together(search).offer()
+    assert search.state.objective() == pytest.approx(first.state.objective())
