@@ -17,6 +17,7 @@ import msgspec
 from pamdi.client.loops import end
 from pamdi.controller.planning import Answer, Question, answer
 
+COMMAND = (sys.executable, "-m", "pamdi.controller.beside")
 SEARCH_S_MAX = 200  # a stuck one: the solver has its own limits
 LOOK_EVERY_S = 0.1
 NICER = 10
@@ -43,12 +44,11 @@ async def searched(question: Question, wanted: Callable[[], bool]) -> Optional[A
 
 
 async def _ask(question: Question, into: List[Answer]) -> None:
-    command = (sys.executable, "-m", "pamdi.controller.beside")
     pipe = asyncio.subprocess.PIPE
     try:
         # A session of its own: who presses Ctrl-C in a terminal means the controller.
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+            *COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         )
     except OSError as error:
         raise SearchFailed(str(error)) from error

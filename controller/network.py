@@ -137,12 +137,11 @@ class Network:
         while layer:
             following: List[str] = []
             for device in layer:
-                fresh = [id for id in self.beside(device) if id not in reached]
-                reached.update(fresh)
-                following += fresh
-                for id in fresh:
+                for id in [id for id in self.beside(device) if id not in reached]:
                     link = self.link(device, id)
-                    assert link is not None
-                    last[id] = link
+                    if link is not None:  # None: from a device that is not of the fleet
+                        last[id] = link
+                        reached.add(id)
+                        following.append(id)
             layer = following
         return last

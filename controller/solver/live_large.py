@@ -44,9 +44,11 @@ def near_routes(fleet: Fleet, holds: Holds, before: Mapping[str, Tuple[Route, ..
     for s, mix in going.items():
         search.state.put(s, mix)
     missed = [s for s in range(len(problem.demands)) if s not in going and not search.insert(s)]
+    ids = [demand.spec.id for demand in problem.demands]
     routes = routes_of(problem, search.state.mixes)
+    routes.update((ids[s], before[ids[s]]) for s in going)  # to the last digit: what is the same is not told again
     for s in missed:
-        routes.update(_far(fleet, problem.network, holds, problem.demands[s].spec.id))
+        routes.update(_far(fleet, problem.network, holds, ids[s]))
     return routes
 
 

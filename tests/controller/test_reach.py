@@ -1,12 +1,15 @@
 """Whom a device is told it can talk to, and how: the path with the fewest links, by way of the devices between."""
 
-from typing import Dict
+from typing import Dict, List
 
-from pamdi.controller.fleet import LinkEntry
+import pytest
+
+from pamdi.controller import reach
+from pamdi.controller.fleet import DeviceEntry, LinkEntry
 from pamdi.controller.network import Network
-from pamdi.controller.reach import TUNNELS_ALL_DEVICES_MAX, neighbours_of, who_needs_a_tunnel
+from pamdi.controller.reach import TUNNELS_ALL_DEVICES_MAX, Ground, Neighbourhood, neighbours_of, who_needs_a_tunnel
 from pamdi.core.allocation import DeviceInfo, Neighbour, Route, RouteVisit
-from tests.controller.fleets import fleet
+from tests.controller.fleets import fleet, wanted
 
 
 def infos(count: int, **planes: str) -> Dict[str, DeviceInfo]:
@@ -59,3 +62,26 @@ def test_a_large_fleet_has_tunnels_between_heads_and_all_and_along_routes() -> N
     tunnels = who_needs_a_tunnel(large, frozenset({"d1"}), routes) or {}
     assert {frozenset((a, b)) for a, others in tunnels.items() for b in others if a != b} == wanted
     assert all(a in tunnels[b] for a, others in tunnels.items() for b in others)
+
+
+def test_neighbours_are_looked_up_a_part_a_call_and_begun_anew_when_others_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reach, "STEPS_MAX", 5)
+    grounds = [Ground(wanted(), [DeviceEntry(f"d{i}", "board", 400) for i in range(count)], {}) for count in (8, 7)]
+    whole = [{id: neighbours_of(id, g.network(), infos(8), None) for id in infos(8)} for g in grounds]
+    seen = Neighbourhood()
+
+    def calls(ground: Ground) -> List[bool]:
+        """Whether each call was the last."""
+        found: List[bool] = []
+        while not found or not found[-1]:
+            found.append(seen.of_all(ground, infos(8), None) is not None)
+        return found
+
+    assert calls(grounds[0]) == [False] * 7 + [True] and seen.of_all(grounds[0], infos(8), None) == whole[0]
+    assert seen.of_all(grounds[1], infos(8), None) is None
+    assert seen.of_all(grounds[0], infos(8), None) is None
+    assert seen.of_all(grounds[1], infos(8), None) is None
+    assert seen.of_all(grounds[0], infos(8), None) == whole[0]  # not for ever
+    assert calls(grounds[1])[-1] and seen.of_all(grounds[1], infos(8), None) == whole[1]

@@ -1,0 +1,190 @@
+"""A real controller, a real broker, and a fleet of pretended devices that is too large to be searched within a tick."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Dict, List, Optional
+
+import msgspec
+import pytest
+
+from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.mqtt import Connection
+from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, SlotState
+from pamdi.core.topics import Topics
+from tests.brokers import have_mosquitto, running, start_mosquitto
+from tests.daemon.running import MODEL, ROOT, STORE, WAIT_S
+
+pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
+
+DEVICES, SOURCES = 36, 15  # above 400 together
+SEARCH = b"pamdi.controller.beside"
+
+
+def config(folder: Path, url: str) -> str:
+    """Three devices are the heads of all sources, which ask for more than the three can do."""
+    lines = [
+        f'state_dir = "{folder}/controller"\nsettle_s = 0.3\ndefault_rate_bytes_per_s = 0\n[broker]\nurl = "{url}"',
+        f'[[model]]\nid = "{MODEL}"\ndir = "{STORE / MODEL}"\n[model.seconds]\nboard = [0.01, 0.01, 0.01, 0.01]',
+    ]
+    for n in range(SOURCES):
+        lines.append(f'[[source]]\nid = "s{n}"\nmodel = "{MODEL}"\ndevice = "d{n % 3}"\nrate_hz = 18.0')
+    for n in range(DEVICES):
+        for step in range(1, 6):
+            ends = f'from = "d{n}"\nto = "d{(n + step) % DEVICES}"'
+            lines.append(f"[[link]]\n{ends}\nrate_bytes_per_s = 1e7\ndelay_s = 0.001")
+    return "\n".join(lines) + "\n"
+
+
+class Crowd:
+    """All devices over one connection: each has loaded at once what it is told to hold. ``told`` in order of arrival;
+    ``reports`` on commands, each with how many documents had come before it."""
+
+    def __init__(self, url: str) -> None:
+        self.topics = Topics()
+        self.told: List[DeviceAllocation] = []
+        self.reports: List[Dict[str, Any]] = []
+        self.states: List[bytes] = []
+        self.mqtt = Connection(BrokerConfig(url), "crowd", self._message)
+        for topic in (self.topics.device("+", "allocation/set"), *map(self.topics.controller, ("report", "state"))):
+            self.mqtt.subscribe(topic)
+
+    def _message(self, topic: str, payload: bytes, retained: bool) -> None:
+        parsed = self.topics.parse(topic)
+        if parsed is None or not payload:
+            return
+        if parsed.kind == "device":
+            document = msgspec.json.decode(payload, type=DeviceAllocation)
+            self.told.append(document)
+            slots = tuple(SlotState(r.model, r.first, r.stop, "ready", "") for r in document.segments)
+            self._say(parsed.id, "allocation/state", AllocationState(document.epoch, slots))
+        elif parsed.leaf == "report":
+            self.reports.append({**json.loads(payload), "epoch_heard": self.epoch})
+        else:
+            self.states.append(payload)
+
+    def _say(self, id: str, leaf: str, what: msgspec.Struct) -> None:
+        self.mqtt.publish(self.topics.device(id, leaf), msgspec.json.encode(what), 1, True)
+
+    def join(self) -> None:
+        for id in (f"d{n}" for n in range(DEVICES)):
+            self._say(id, "info", DeviceInfo(id, "board", 100_000_000, 1, "127.0.0.1", 1, "stub"))
+            self._say(id, "allocation/state", AllocationState(0, ()))
+            self.mqtt.publish(self.topics.device(id, "state"), b"online", 1, True)
+
+    def leave(self, id: str) -> None:
+        self.mqtt.publish(self.topics.device(id, "state"), b"stopped", 1, True)
+
+    def drain(self, id: str, command: str) -> None:
+        order = json.dumps({"id": command, "on": True}).encode()
+        self.mqtt.publish(self.topics.device(id, "drain"), order, 1)
+
+    @property
+    def epoch(self) -> int:
+        return max((document.epoch for document in self.told), default=0)
+
+
+class Play:
+    def __init__(self, folder: Path, url: str) -> None:
+        self._log = folder / "controller.log"
+        path = folder / "controller.toml"
+        path.write_text(config(folder, url))
+        command = [sys.executable, "-m", "pamdi", "controller", "--config", str(path)]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, stderr=log, env=dict(os.environ, PYTHONPATH=str(ROOT / "src")))
+        self.crowd = Crowd(url)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def search(self) -> Optional[int]:
+        """The process that searches, if there is one now."""
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+                for pid in (task / "children").read_text().split():
+                    if SEARCH in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        return int(pid)
+        return None
+
+    async def until(self, true: Callable[[], object]) -> None:
+        end = time.monotonic() + WAIT_S
+        while not true():
+            assert time.monotonic() < end and self.process.poll() is None, self.log()
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def played(folder: Path) -> AsyncIterator[Play]:
+    with running(start_mosquitto(folder)) as broker:
+        play = Play(folder, broker.url)
+        task = asyncio.ensure_future(play.crowd.mqtt.run())
+        try:
+            await asyncio.wait_for(play.crowd.mqtt.connected.wait(), WAIT_S)
+            play.crowd.join()
+            yield play
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            play.process.kill()
+            play.process.wait()
+
+
+def shared_out(document: DeviceAllocation) -> bool:
+    """No first plan shares a source's works between several ways."""
+    return any(len(ways) > 1 for ways in document.routes.values())
+
+
+async def test_a_first_plan_comes_then_a_better_one_and_commands_are_answered_meanwhile(tmp_path: Path) -> None:
+    async with played(tmp_path) as play:
+        crowd = play.crowd
+        await play.until(play.search)
+        crowd.drain("nobody", "c1")
+        await play.until(lambda: crowd.reports)
+        assert (crowd.reports[0]["id"], crowd.reports[0]["status"]) == ("c1", "failed")
+        await play.until(lambda: crowd.told and shared_out(crowd.told[-1]))
+        first = [document for document in crowd.told if document.epoch == crowd.told[0].epoch]
+        assert len(first) == DEVICES and not any(map(shared_out, first))
+        assert crowd.reports[0]["epoch_heard"] < crowd.epoch  # answered before what the search found was told
+        await play.until(lambda: play.search() is None)
+        crowd.leave("d9")
+        await play.until(lambda: crowd.told[-1].epoch > first[0].epoch + 1 and not visits(crowd.told[-1], "d9"))
+        assert "came to nothing" not in play.log()
+
+
+def visits(document: DeviceAllocation, device: str) -> bool:
+    return any(visit.device == device for ways in document.routes.values() for way in ways for visit in way.visits)
+
+
+async def test_a_search_that_is_killed_is_one_line_and_the_next_change_begins_another(tmp_path: Path) -> None:
+    async with played(tmp_path) as play:
+        await play.until(play.search)
+        first = play.search()
+        assert first is not None
+        os.kill(first, 9)
+        await play.until(lambda: "came to nothing" in play.log())
+        (line,) = [line for line in play.log().splitlines() if "came to nothing" in line]
+        assert line.endswith("the search for a better plan came to nothing, the plan stays as it is: ended by SIGKILL")
+        play.crowd.leave("d9")
+        await play.until(lambda: play.crowd.told and shared_out(play.crowd.told[-1]))
+
+
+async def test_a_controller_that_is_stopped_during_a_search_ends_at_once_and_takes_it_along(tmp_path: Path) -> None:
+    async with played(tmp_path) as play:
+        await play.until(play.search)
+        search = play.search()
+        assert search is not None
+        os.kill(search, 19)  # SIGSTOP: it would never end
+        play.process.terminate()
+        assert await asyncio.get_running_loop().run_in_executor(None, play.process.wait, WAIT_S) == 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(search, 0)
+        end = time.monotonic() + WAIT_S
+        while play.crowd.states[-1:] != [b"stopped"] and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        assert play.crowd.states[-1:] == [b"stopped"]
+        assert "Traceback" not in play.log() and "came to nothing" not in play.log()
