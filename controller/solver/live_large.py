@@ -56,7 +56,7 @@ def searched_routes(fleet: Fleet, holds: Holds, first: Routes) -> Routes:
     """Routes for the sources of ``first``, which all have one: ``first`` itself unless others cost less."""
     problem = Problem(fleet)
     start = mixes_of(problem, first)
-    if not all(start):
+    if not start or not all(start):
         return first
     routes = routes_of(problem, Fast(problem, EFFORT, SECONDS).over(numbered(problem, holds), start))
     better = evaluate(fleet, routes, problem.network).objective < evaluate(fleet, first, problem.network).objective
@@ -67,7 +67,7 @@ def placed(fleet: Fleet, closed: FrozenSet[str]) -> Optional[Placed]:
     """``closed``: devices that are given nothing. None when no plan is found."""
     boards = [msgspec.structs.replace(d, memory_bytes=0) if d.id in closed else d for d in fleet.device]
     problem = Problem(msgspec.structs.replace(fleet, device=boards))
-    mixes = Fast(problem, EFFORT, SECONDS).run()
+    mixes = Fast(problem, EFFORT, SECONDS).run() if problem.demands else None
     if mixes is None:
         return None
     routes = {id: _single(ways) for id, ways in routes_of(problem, mixes).items()}

@@ -88,3 +88,8 @@ def test_placed_says_what_its_routes_need_and_gives_closed_devices_nothing() -> 
     assert set(visited(wanted, found.routes)) == {(id, unit) for id, units in found.holds.items() for unit in units}
     assert not {"d00", "d01"} & set(found.holds)
     assert placed(many(2, memory=0.2), frozenset()) is None
+
+
+def test_where_nobody_can_be_served_nothing_is_looked_for() -> None:
+    nobody = msgspec.structs.replace(many(2), source=[])
+    assert (near_routes(nobody, {}, {}), searched_routes(nobody, {}, {}), placed(nobody, frozenset())) == ({}, {}, None)
