@@ -78,7 +78,8 @@ def _why(code: int, said: bytes) -> str:
 
 def main() -> None:
     """The process: a question from standard input, its answer to standard output."""
-    os.nice(NICER)
+    with contextlib.suppress(OSError):  # where a service may not
+        os.nice(NICER)
     signal.alarm(SEARCH_S_MAX)
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
     sys.stdout.buffer.write(msgspec.msgpack.encode(answer(question)))

@@ -109,10 +109,10 @@ def floor_of(sources: Sequence[SourceSpec], loss_penalty_s: float) -> float:
     return math.fsum(s.gamma * s.rate_hz * loss_penalty_s * (1 - s.alpha) for s in sources)
 
 
-def idle_s(fleet: Fleet, source: SourceSpec, route: Route) -> float:
+def idle_s(fleet: Fleet, source: SourceSpec, route: Route, network: Optional[Network] = None) -> float:
     """Seconds of ``route`` when nobody else is there: what its jobs and delays add up to."""
     known = _Known({d.id: d for d in fleet.device}, {m.id: m for m in fleet.model})
-    way = _way(known, Network(fleet), source, route, 0.0, 1)
+    way = _way(known, Network(fleet) if network is None else network, source, route, 0.0, 1)
     return math.fsum((way.delay_s, *(job.total_s for job in way.jobs)))
 
 

@@ -73,13 +73,15 @@ def with_latencies(fleet: Fleet, routes: Mapping[str, Tuple[Route, ...]]) -> Dic
     """``latency_s`` filled in: T of ``allocation.md``, or the idle seconds where a server could not keep up (JSON
     knows no infinity, and a device needs some number)."""
     present = [source for source in fleet.source if source.id in routes]
-    cost = evaluate(Fleet(fleet.device, fleet.link, fleet.mesh, fleet.model, present, fleet.loss_penalty_s), routes)
+    served = Fleet(fleet.device, fleet.link, fleet.mesh, fleet.model, present, fleet.loss_penalty_s)
+    network = Network(served)
+    cost = evaluate(served, routes, network)
     filled: Dict[str, Tuple[Route, ...]] = {}
     for source in present:
         filled[source.id] = tuple(
             Route(
                 route.fraction,
-                round(time_s if time_s != float("inf") else idle_s(fleet, source, route), 9),
+                round(time_s if time_s != float("inf") else idle_s(fleet, source, route, network), 9),
                 route.visits,
             )
             for route, time_s in zip(routes[source.id], cost.route_s[source.id])
