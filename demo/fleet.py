@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import within
 from pamdi.client.watcher import Watcher
 from pamdi.core.errors import Unreachable
 from pamdi.engines.export import OURS, export
@@ -277,7 +278,7 @@ class Fleet:
         until = time.monotonic() + BROKER_S_MAX
         while time.monotonic() < until and not self.dead():
             with contextlib.suppress(OSError, asyncio.TimeoutError):
-                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+                _, writer = await within(1.0, asyncio.open_connection(host, port))
                 writer.close()
                 return
             await asyncio.sleep(0.05)
