@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import within
 from pamdi.client.watcher import Watcher
 from pamdi.core.errors import Unreachable
+from pamdi.demo.reserved_port import reserved_port
 from pamdi.engines.export import OURS, export
 
 MODEL = "resnet56-digits"
@@ -90,7 +90,8 @@ class Fleet:
         self.sources = sources_for(options.devices)
         self.active: List[str] = list(active)
         self.policy = options.policy
-        self.url = options.broker or f"mqtt://127.0.0.1:{_free_port()}"
+        port, self._port = reserved_port()  # of the broker, unless there is one
+        self.url = options.broker or f"mqtt://127.0.0.1:{port}"
         self.broker_name = "given"
         self.devices = [f"d{i}" for i in range(options.devices)]
         self.keep_folder = False
@@ -123,6 +124,7 @@ class Fleet:
         self._ending = True
         await self.watcher.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._stop, failed)
+        self._port.close()
         if not failed and not self.keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -354,12 +356,6 @@ durability = "{o.durability}"
         """Works per second that ask for ``source.share`` of the devices' computing."""
         o = self.options
         return source.share * o.devices / (o.units * o.unit_s)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 __all__ = ["MODEL", "Fleet", "Options", "SourceRow", "mosquitto_path"]

@@ -38,9 +38,9 @@ def fails_at_once(*arguments: Any) -> None:
 def service(folder: Path, said: List[str]) -> Service:
     """Without a broker."""
     config = DaemonConfig(
-        "d0", "test-board", str(STORE), memory_bytes=10**8, runtime_dir=str(folder / "run"), state_dir=str(folder / "state"),
-        broker=BrokerConfig(f"mqtt://127.0.0.1:{free_port()}"), listen=Listen("127.0.0.1", 0),
-        backend=BackendConfig("stub"), drain_s=0.0,
+        "d0", "test-board", str(STORE), memory_bytes=10**8, runtime_dir=str(folder / "run"),
+        state_dir=str(folder / "state"), broker=BrokerConfig(f"mqtt://127.0.0.1:{free_port()}"),
+        listen=Listen("127.0.0.1", 0), backend=BackendConfig("stub"), drain_s=0.0,
     )  # fmt: skip
     return Service(config, said.append, claim_of(config))
 
