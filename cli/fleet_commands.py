@@ -106,7 +106,7 @@ def _silent(controller: str, user: Optional[str]) -> str:
 def _hear(payload: bytes, id: str, heard: "asyncio.Queue[Dict[str, Any]]") -> None:
     try:
         report = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(report, dict) and report.get("id") == id:
         heard.put_nowait(report)
