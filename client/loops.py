@@ -47,6 +47,19 @@ async def within(seconds: float, what: "Awaitable[T]") -> T:
     return waited.result()
 
 
+async def whole(what: "Awaitable[T]") -> T:
+    """What comes of what must not be cut short; a cancellation that comes meanwhile is heard after it."""
+    task, told = asyncio.ensure_future(what), False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            told = True
+    if told and not task.cancelled() and task.exception() is None:
+        raise asyncio.CancelledError
+    return task.result()
+
+
 async def end(tasks: "Collection[asyncio.Future[T]]") -> None:
     """Cancel all and wait until they have ended, with whatever outcome."""
     left, told = {task for task in tasks if not task.done()}, False

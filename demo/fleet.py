@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.client.loops import within
+from pamdi.client.loops import whole, within
 from pamdi.client.watcher import Watcher
 from pamdi.core.errors import Unreachable
 from pamdi.demo.reserved_port import reserved_port
@@ -105,7 +105,7 @@ class Fleet:
 
     async def __aenter__(self) -> "Fleet":
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._prepare)
+            await whole(asyncio.get_running_loop().run_in_executor(None, self._prepare))
             if self.options.broker is None:
                 self.start("broker")
             await self._broker_listens()
@@ -122,6 +122,9 @@ class Fleet:
     async def __aexit__(self, error: Optional[Type[BaseException]] = None, *rest: Any) -> None:
         failed = error is not None and issubclass(error, Exception)  # being cancelled is no failure
         self._ending = True
+        await whole(self._take_down(failed))  # also for who presses Ctrl-C once more
+
+    async def _take_down(self, failed: bool) -> None:
         await self.watcher.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._stop, failed)
         self._port.close()

@@ -19,7 +19,7 @@ from typing import Dict, Iterator, List, Optional
 
 from pamdi.demo.reserved_port import reserved_port
 
-READY_S = 20.0
+READY_S = 60.0
 SRC = Path(__file__).resolve().parent.parent / "src"
 
 

@@ -7,7 +7,7 @@ from typing import List
 import pytest
 
 from pamdi.client import loops
-from pamdi.client.loops import end, run_together, within
+from pamdi.client.loops import end, run_together, whole, within
 from pamdi.core.errors import ConfigError
 
 
@@ -108,6 +108,26 @@ async def test_so_is_one_that_comes_together_with_what_went_wrong() -> None:
     await asyncio.wait([waiting])
     del result
     assert waiting.cancelled() and complaints == []
+
+
+async def test_what_must_not_be_cut_short_is_not_and_the_cancellation_is_heard_after_it() -> None:
+    done: List[str] = []
+
+    async def goes() -> str:
+        await asyncio.sleep(0.01)
+        done.append("gone")
+        return "came"
+
+    assert await whole(goes()) == "came"
+    task = asyncio.ensure_future(whole(goes()))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([task], timeout=60.0)
+    assert task.cancelled() and done == ["gone", "gone"]
+    with pytest.raises(ConfigError, match="the name is taken"):
+        await whole(fails())
 
 
 def test_nothing_of_ours_waits_in_a_way_that_overhears() -> None:
