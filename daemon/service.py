@@ -130,6 +130,7 @@ class Service:
                 {
                     "broker": self._mqtt.run(),
                     "urgent results": self._urgent.run(),
+                    "links": self._links.run(),
                     "ready": self._say_ready(),
                     "stats": self._publish_stats(),
                     "probes": self._probes.run(time.monotonic),
@@ -180,10 +181,9 @@ class Service:
             self._mqtt.publish(self._topics.device(self.config.id, "stats"), msgspec.json.encode(document), 0, True)
 
     async def _close(self) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
         await self._links.close(FLUSH_S)
         self._engines.close()
+        self._handling = True  # for ever: what still comes from threads has come too late
         self._notifier.close()
         if self._recorder is not None:
             self._recorder.close()
