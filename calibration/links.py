@@ -14,7 +14,7 @@ import msgspec
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.device_stats import DeviceStats, Probed
-from pamdi.client.loops import end
+from pamdi.client.loops import end, within
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import Unreachable
 from pamdi.core.topics import Topics
@@ -107,7 +107,7 @@ async def collect(broker: BrokerConfig, samples: int, seconds_max: float, say: C
         mqtt.subscribe(topics.device("+", leaf))
     task: "asyncio.Task[None]" = asyncio.get_running_loop().create_task(mqtt.run())
     try:
-        await asyncio.wait_for(mqtt.connected.wait(), CONNECT_S)
+        await within(CONNECT_S, mqtt.connected.wait())
     except asyncio.TimeoutError as error:
         raise Unreachable(f"broker {broker.url} did not answer within {CONNECT_S:g} s: check --broker") from error
     else:

@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from pamdi.cli.broker_options import add_broker_options, broker_from
 from pamdi.cli.numbers import positive
-from pamdi.client.loops import run_together
+from pamdi.client.loops import run_together, within
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import ResultJson, read_result
 from pamdi.core.errors import BadInput, Unreachable
@@ -92,7 +92,7 @@ class _Cancelling:
             topic = self._topics.source(self._arguments.source, "cancel")
             payload = json.dumps({"id": self._arguments.id}).encode()
             self._connection.publish(topic, payload, 1, on_refused=self._refused)
-            await asyncio.wait_for(self._ended.wait(), self._arguments.timeout)
+            await within(self._arguments.timeout, self._ended.wait())
         except asyncio.TimeoutError:
             return
 

@@ -12,7 +12,7 @@ from typing import List, Optional
 from pamdi.cli.doctor_findings import ODD, OK, WRONG, Finding
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.broker_trouble import Trouble
-from pamdi.client.loops import run_together
+from pamdi.client.loops import run_together, within
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
@@ -62,17 +62,17 @@ class BrokerVisit:
 
     async def _questions(self) -> None:
         try:
-            await asyncio.wait_for(self._connection.tried.wait(), CONNECT_S_MAX)  # there is no second attempt
+            await within(CONNECT_S_MAX, self._connection.tried.wait())  # there is no second attempt
             self.connected = self._connection.connected.is_set()
             loop = asyncio.get_running_loop()
             for _ in range(ROUND_TRIPS if self.connected else 0):
                 self._echo.clear()
                 asked_at = loop.time()
                 self._connection.publish(self._ask, b"?", 1)
-                await asyncio.wait_for(self._echo.wait(), ROUND_TRIP_S_MAX)
+                await within(ROUND_TRIP_S_MAX, self._echo.wait())
                 self.round_trips_s.append(loop.time() - asked_at)
             if self.connected and self._named:
-                await asyncio.wait_for(self._answer.wait(), ANSWER_S_MAX)
+                await within(ANSWER_S_MAX, self._answer.wait())
         except asyncio.TimeoutError:
             return
 

@@ -55,7 +55,7 @@ def _say(arguments: argparse.Namespace, report: Dict[str, Any]) -> int:
 async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Dict[str, Any]:
     """Publish the command and return the controller's last report on it. Raises Unreachable when it says nothing, or
     when the broker does not accept the command."""
-    from pamdi.client.loops import end
+    from pamdi.client.loops import end, within
     from pamdi.client.mqtt import Connection
 
     id = uuid.uuid4().hex
@@ -79,9 +79,9 @@ async def command(broker: Any, topic: str, wait_s: float, on: bool = True) -> Di
         await connection.reached(ANSWER_S)
         payload = json.dumps({"id": id, "on": on}).encode()
         connection.publish(topic, payload, on_refused=lambda line: heard.put_nowait({"status": REFUSED, "said": line}))
-        last = await asyncio.wait_for(heard.get(), ANSWER_S)
+        last = await within(ANSWER_S, heard.get())
         while last["status"] == "accepted":
-            last = await asyncio.wait_for(heard.get(), wait_s)
+            last = await within(wait_s, heard.get())
         if last["status"] == REFUSED:
             raise Unreachable(last["said"])
         return last
@@ -106,7 +106,7 @@ def _silent(controller: str, user: Optional[str]) -> str:
 def _hear(payload: bytes, id: str, heard: "asyncio.Queue[Dict[str, Any]]") -> None:
     try:
         report = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if isinstance(report, dict) and report.get("id") == id:
         heard.put_nowait(report)

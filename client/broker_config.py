@@ -46,6 +46,10 @@ class BrokerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(
                 f"broker url {self.url!r}: write mqtt://HOST:PORT or mqtts://HOST:PORT, no password in it"
             )
+        try:
+            parts.hostname.encode("idna")  # as whoever looks the name up does
+        except UnicodeError as error:
+            raise ConfigError(f"broker url {self.url!r}: no host can have that name: write mqtt://HOST:PORT") from error
         tls = parts.scheme == "mqtts"
         return parts.hostname, port or (8883 if tls else 1883), tls
 

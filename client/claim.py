@@ -14,7 +14,7 @@ import contextlib
 from typing import Any, Coroutine
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.client.loops import run_together
+from pamdi.client.loops import run_together, within
 from pamdi.client.mqtt import Connection
 from pamdi.core.errors import ConfigError
 
@@ -42,7 +42,7 @@ class Claim:
     async def free(self) -> None:
         """Wait until nobody seems to hold the name, or no broker is there to know."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._connection.connected.wait(), CONNECT_S)
+            await within(CONNECT_S, self._connection.connected.wait())
             await self._settled.wait()
 
     async def keep(self) -> None:

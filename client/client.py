@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.client.loops import end, run_together
+from pamdi.client.loops import end, run_together, within
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import Arrays, ResultJson, id_of, read_outputs, read_result, write_submission
 from pamdi.core.errors import BadInput, Reason, Unreachable
@@ -139,7 +139,7 @@ class Client:
         self._pending[key] = pending
         self._publish(pending)
         try:
-            return await asyncio.wait_for(pending.done, timeout_s)
+            return await within(timeout_s, pending.done)
         except asyncio.TimeoutError as error:
             why = self._mqtt.trouble or _silence(pending)
             raise Unreachable(f"{source}/{id}: no answer within {timeout_s:g} s: {why}") from error

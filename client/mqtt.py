@@ -59,6 +59,7 @@ class Connection:
         self._queued_bytes = 0  # what is in flight included
         self._in_flight: Dict["asyncio.Task[None]", Outgoing] = {}
         self._unsent: List[Outgoing] = []  # was in flight when the connection was lost
+        self._defect: Optional[BaseException] = None  # what whoever heard of an acknowledgement raised
         self._sequence = 0
         self._subscriptions: Dict[str, int] = {}
         self._then: Dict[str, Callable[[], None]] = {}  # what waits for a subscription
@@ -277,6 +278,8 @@ class Connection:
                 task = asyncio.get_running_loop().create_task(self._publish(client, message))
                 self._in_flight[task] = message
                 task.add_done_callback(self._landed)
+            if self._defect is not None:
+                raise self._defect
             self._wake.clear()
             await self._wake.wait()
 
@@ -284,8 +287,11 @@ class Connection:
         """Sent and acknowledged, or not: then it is kept, also when it was cancelled before it had begun."""
         message = self._in_flight.pop(task)
         self._wake.set()
-        if not task.cancelled() and task.exception() is None:
+        error = None if task.cancelled() else task.exception()
+        if error is None and not task.cancelled():
             return
+        if error is not None and not isinstance(error, MqttError):
+            self._defect = error
         if message.qos == SUBSCRIPTION:
             self._queue.appendleft(message)
         elif message.qos > 0:

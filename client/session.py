@@ -4,21 +4,28 @@ What comes in is handed over as it is read, and acknowledged after that: nothing
 listens, so that what is not dealt with yet stays with the broker, and nothing grows here. TCP_NODELAY is set because
 without it a QoS 1 round trip takes 44 ms.
 
+The library leaves a connection open that fails or is given up while it begins, or that ends over what cannot be read:
+its socket stays watched, and where the library has stopped in the middle of a packet, the loop spins on it for ever. It
+also asks to watch a socket that it closes in the same turn, by a number that may be another's in the next. So whatever
+ends a session here closes its socket, after all that was asked for it, and only what is open is watched.
+
 mosquitto acknowledges a message above its ``message_size_limit`` with a reason (packet too large) that MQTT 5 keeps for
 another packet, and which the library therefore cannot read. It is the only word on such a message, and nobody would
 learn why a work got no answer; so it is read here, and the library is given a reason that it knows.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
-from typing import Any, Callable, Dict, NamedTuple, Optional, Set
+from typing import Any, Awaitable, Callable, Dict, NamedTuple, Optional, Set, TypeVar
 
 import aiomqtt
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.broker_tls import tls_context
 from pamdi.client.broker_trouble import CLOSED, TOO_LARGE
+from pamdi.client.loops import within
 
 IN_FLIGHT_MAX = 20
 CALL_S_MAX = 15.0
@@ -28,6 +35,7 @@ UNREADABLE = (129, 130)  # malformed packet, protocol error: as the library call
 OLD_BROKER = 132  # MQTT 5: this version is not spoken here
 MQTT5, MQTT311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 MqttError = aiomqtt.MqttError
+T = TypeVar("T")
 # What the library logs at every try, we say once and in words that help (client/broker_trouble.py).
 _UNHEARD = logging.getLogger("pamdi.client.mqtt")
 _UNHEARD.setLevel(logging.CRITICAL + 1)
@@ -40,7 +48,7 @@ class Will(NamedTuple):
 
 class Session(aiomqtt.Client):
     """The library's client, which keeps three things to itself that we want: each message when it is read, the
-    broker's word on each message of ours, and that a connection ended before it began."""
+    broker's word on each message of ours, and that a connection ended before it began. To be entered once."""
 
     def __init__(self, hand_over: Callable[[str, bytes, bool], None], host: str, port: int, **settings: Any) -> None:
         super().__init__(host, port, **settings)
@@ -52,12 +60,72 @@ class Session(aiomqtt.Client):
         self._handle_packet, library._packet_handle = library._packet_handle, self._handle_readable
         self.lost = False
         self.unbearable: Optional[Exception] = None  # what whoever listens raised
+        self._connecting = self._given_up = False
+        self._ends = [self._connected, self._disconnected]  # the library begins with other ones once it is connected
+
+    async def __aenter__(self) -> "Session":
+        self._connecting = True
+        try:
+            await super().__aenter__()
+        except BaseException:
+            self._give_up()
+            raise
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        try:
+            await super().__aexit__(*error)
+        finally:
+            self._give_up()
+
+    async def _wait_for(self, fut: "Awaitable[T]", timeout: Optional[float]) -> T:
+        """The library's own overhears a cancellation that comes together with the broker's word."""
+        try:
+            return await within(self.timeout if timeout is None else timeout, fut)
+        except asyncio.TimeoutError:
+            raise aiomqtt.MqttError("Operation timed out") from None
+
+    def _client_connect(self) -> None:
+        """In a thread, which goes on when nobody waits for it any longer."""
+        try:
+            super()._client_connect()
+        finally:
+            self._connecting = False
+            if self._given_up:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(self._close)
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        if not self._connecting:
+            self._loop.call_soon(self._close)  # after what was asked of the loop for this socket
+
+    def _close(self) -> None:
+        library: Any = self._client
+        library._sock_close()
+        for end in (*self._ends, self._connected, self._disconnected):
+            if end.done() and not end.cancelled():
+                end.exception()  # unread, it would be logged as forgotten
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        self._loop.call_soon_threadsafe(self._watch_writing, sock)
+
+    def _watch_writing(self, sock: Any) -> None:
+        if sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._client.loop_write()
+        except Exception as error:  # as the library has it: the connection is broken
+            if not self._disconnected.done():
+                self._disconnected.set_exception(error)
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         try:
             self._hand_over(str(message.topic), bytes(message.payload or b""), bool(message.retain))
         except Exception as error:
-            self.unbearable = error
+            self.unbearable, self.lost = error, True
             raise
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None) -> None:

@@ -78,7 +78,7 @@ class Watcher:
         parsed = self._topics.parse(topic)
         if parsed is None:
             return
-        with contextlib.suppress(msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._keep(parsed.kind, parsed.id, parsed.leaf, payload)
 
     def _keep(self, kind: str, id: str, leaf: str, payload: bytes) -> None:

@@ -4,7 +4,6 @@ it changes or on SIGHUP. Restarting it stops no work: devices obey what is retai
 import asyncio
 import contextlib
 import signal
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import uvloop
 
 from pamdi.client.claim import Claim
 from pamdi.client.device_stats import DeviceStats
+from pamdi.client.log_line import log_line
 from pamdi.client.loops import run_together
 from pamdi.client.mqtt import Connection, Will
 from pamdi.client.payloads import ResultJson, id_of, read_command
@@ -301,7 +301,7 @@ def run(path: Path) -> int:
 
 
 async def _serve(path: Path) -> None:
-    controller = Controller(path, lambda line: print(line, file=sys.stderr, flush=True))
+    controller = Controller(path, log_line)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, controller.stop)

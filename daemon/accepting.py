@@ -2,7 +2,8 @@
 
 asyncio's own servers are not used, because uvloop's closes for good, and without a word, when ``accept`` fails for any
 reason but the commonest: a device whose machine was short of descriptors or memory for a moment would be deaf until
-its next start. Here a connection that cannot be accepted stays in the kernel's queue, and is tried again.
+its next start. Here a connection that cannot be accepted stays in the kernel's queue, and is tried again. What no try
+can mend, a defect, ends the loop of its address: whoever listens must look at ``loops``, or would be deaf.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ class Acceptor:
     def __init__(self, make: Callable[[], asyncio.BaseProtocol], log: Callable[[str], None]) -> None:
         self._make, self._log = make, log
         self._sockets: List[socket.socket] = []
-        self._loops: "List[asyncio.Task[None]]" = []
+        self.loops: "List[asyncio.Task[None]]" = []
 
     async def listen(self, host: str, port: int) -> int:
         """On every address of ``host``. Returns the port, which is the system's choice where ``port`` is 0. Raises
@@ -34,13 +35,13 @@ class Acceptor:
         except OSError:
             self._close_sockets()
             raise
-        self._loops = [asyncio.create_task(self._accept(sock), name="accept") for sock in self._sockets]
+        self.loops = [asyncio.create_task(self._accept(sock), name="accept") for sock in self._sockets]
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        for loop in self._loops:
+        for loop in self.loops:
             loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await asyncio.gather(*self.loops, return_exceptions=True)
         for sock in self._sockets:  # Python 3.8 goes on watching what nobody awaits, and whoever gets its number next
             asyncio.get_running_loop().remove_reader(sock)
         self._close_sockets()
@@ -59,10 +60,12 @@ class Acceptor:
                     self._log(f"port {listening.getsockname()[1]} cannot accept connections: {error}: they wait")
                 await asyncio.sleep(RETRY_S)
                 continue
+            protocol = self._make()
             try:
-                await loop.connect_accepted_socket(self._make, connection)
-            except OSError:
+                await loop.connect_accepted_socket(lambda: protocol, connection)  # noqa: B023 called within
+            except OSError as error:
                 connection.close()
+                protocol.connection_lost(error)  # else whoever counts them would count it for ever
 
     def _close_sockets(self) -> None:
         while self._sockets:

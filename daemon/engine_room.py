@@ -36,6 +36,7 @@ from pamdi.engines.backend import Backend, Prepares
 from pamdi.engines.manifest import read_manifest
 from pamdi.engines.resident import Resident
 
+THREADS = ("runner", "loader", "preparer")
 MARGIN_BYTES = 64 * 2**20  # what a load must leave free: CPU and GPU share a Jetson's memory
 
 
@@ -59,9 +60,8 @@ class EngineRoom:
         self._backend, self._store, self._on_event, self._log = backend, store, on_event, log
         self._handles: Dict[Segment, Any] = {}
         self._loop = asyncio.get_running_loop()
-        self._runner = ThreadPoolExecutor(1, "runner")
-        self._loader = ThreadPoolExecutor(1, "loader")
-        self._preparer = ThreadPoolExecutor(1, "preparer") if isinstance(backend, Prepares) else None
+        self._runner, self._loader, preparer = (ThreadPoolExecutor(1, name) for name in THREADS)
+        self._preparer = preparer if isinstance(backend, Prepares) else None
         self._hint: Optional[Upcoming] = None
         self._looked_at = -1
         self.busy_s = 0.0

@@ -54,6 +54,7 @@ class Links(Listener):
         self._dials: Dict[Neighbour, "asyncio.Task[None]"] = {}
         self._complaints: "OrderedDict[Tuple[str, str], None]" = OrderedDict()
         self._closing = False
+        self._failed = asyncio.get_running_loop().create_future()
         self.port = 0
         self.refusals = 0
         self.log: Callable[[str], None] = lambda line: None
@@ -78,6 +79,13 @@ class Links(Listener):
             cure = "choose another [listen] port" if in_use else "check [listen] host and port"
             why = getattr(error, "strerror", None) or error
             raise ConfigError(f"cannot listen on {host}:{port}: {why}: {cure}") from error
+        for loop in self._acceptor.loops:
+            loop.add_done_callback(self._ended)
+
+    async def run(self) -> None:
+        """Until cancelled. Raises what ended a loop that accepts, dials or keeps the tunnels: the device would seem
+        alive, and be deaf on that side."""
+        await self._failed
 
     def set_neighbours(self, neighbours: Tuple[Neighbour, ...]) -> None:
         """Keep dialling exactly these, where dialling is our part, and tunnels to those that cannot be dialled."""
@@ -90,6 +98,7 @@ class Links(Listener):
             self._dials.pop(neighbour).cancel()
         for neighbour in wanted - set(self._dials):
             self._dials[neighbour] = asyncio.create_task(self._dial(neighbour), name=f"dial {neighbour.id}")
+            self._dials[neighbour].add_done_callback(self._ended)
 
     def send(
         self, peer: str, message: ms.AnyMessage, payload: Optional[Payload] = None, urgency: float = CONTROL_URGENCY
@@ -201,6 +210,7 @@ class Links(Listener):
         self._open_tunnels()
         if self._tunnel_ways and self._ticking is None and not self._closing:
             self._ticking = asyncio.create_task(self._tick_tunnels(), name="tunnels")
+            self._ticking.add_done_callback(self._ended)
 
     def _open_tunnels(self) -> None:
         self.tunnels.set_targets({id: way for id, way in self._tunnel_ways.items() if id not in self._links})
@@ -218,6 +228,11 @@ class Links(Listener):
         return link is not None and link.send_envelope(envelope, list(body))
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _ended(self, loop: "asyncio.Task[None]") -> None:
+        error = None if loop.cancelled() else loop.exception()
+        if error is not None and not self._failed.done():
+            self._failed.set_exception(error)
 
     def _drop(self, link: Link) -> None:
         assert link.peer is not None

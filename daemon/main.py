@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import signal
-import sys
+import threading
 import time
 from pathlib import Path
 from typing import Callable, Iterator
@@ -12,17 +13,14 @@ from typing import Callable, Iterator
 import uvloop
 
 from pamdi.client.claim import Claim
+from pamdi.client.log_line import log_line
 from pamdi.client.loops import run_together
 from pamdi.core.errors import ConfigError
 from pamdi.core.topics import Topics
 from pamdi.daemon.config import DaemonConfig, read_config
 from pamdi.daemon.descriptors import raise_limit
+from pamdi.daemon.engine_room import THREADS
 from pamdi.daemon.service import Service
-
-
-def log_line(line: str) -> None:
-    """journald adds the time; a person who runs it by hand sees the line."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def run(config_file: Path) -> int:
@@ -31,7 +29,15 @@ def run(config_file: Path) -> int:
     raise_limit()
     uvloop.install()
     asyncio.run(_serve(config, log_line))
+    _leave_threads_behind()
     return 0
+
+
+def _leave_threads_behind() -> None:
+    """Python would wait for them: an engine that loads or is pulled may take an hour, a driver may never come back.
+    All that must be kept is written, and the others have heard that we are gone."""
+    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        os._exit(0)
 
 
 def claim_of(config: DaemonConfig) -> Claim:

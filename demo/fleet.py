@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +20,10 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 from pamdi.client.broker_config import BrokerConfig
+from pamdi.client.loops import whole, within
 from pamdi.client.watcher import Watcher
 from pamdi.core.errors import Unreachable
+from pamdi.demo.reserved_port import reserved_port
 from pamdi.engines.export import OURS, export
 
 MODEL = "resnet56-digits"
@@ -89,7 +90,8 @@ class Fleet:
         self.sources = sources_for(options.devices)
         self.active: List[str] = list(active)
         self.policy = options.policy
-        self.url = options.broker or f"mqtt://127.0.0.1:{_free_port()}"
+        port, self._port = reserved_port()  # of the broker, unless there is one
+        self.url = options.broker or f"mqtt://127.0.0.1:{port}"
         self.broker_name = "given"
         self.devices = [f"d{i}" for i in range(options.devices)]
         self.keep_folder = False
@@ -103,7 +105,7 @@ class Fleet:
 
     async def __aenter__(self) -> "Fleet":
         try:
-            await asyncio.get_running_loop().run_in_executor(None, self._prepare)
+            await whole(asyncio.get_running_loop().run_in_executor(None, self._prepare))
             if self.options.broker is None:
                 self.start("broker")
             await self._broker_listens()
@@ -120,8 +122,12 @@ class Fleet:
     async def __aexit__(self, error: Optional[Type[BaseException]] = None, *rest: Any) -> None:
         failed = error is not None and issubclass(error, Exception)  # being cancelled is no failure
         self._ending = True
+        await whole(self._take_down(failed))  # also for who presses Ctrl-C once more
+
+    async def _take_down(self, failed: bool) -> None:
         await self.watcher.stop()
         await asyncio.get_running_loop().run_in_executor(None, self._stop, failed)
+        self._port.close()
         if not failed and not self.keep_folder:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -277,7 +283,7 @@ class Fleet:
         until = time.monotonic() + BROKER_S_MAX
         while time.monotonic() < until and not self.dead():
             with contextlib.suppress(OSError, asyncio.TimeoutError):
-                _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
+                _, writer = await within(1.0, asyncio.open_connection(host, port))
                 writer.close()
                 return
             await asyncio.sleep(0.05)
@@ -353,12 +359,6 @@ durability = "{o.durability}"
         """Works per second that ask for ``source.share`` of the devices' computing."""
         o = self.options
         return source.share * o.devices / (o.units * o.unit_s)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 __all__ = ["MODEL", "Fleet", "Options", "SourceRow", "mosquitto_path"]

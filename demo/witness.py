@@ -9,7 +9,7 @@ import uuid
 from typing import Any, Dict, Optional, Tuple
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.client.loops import end
+from pamdi.client.loops import end, within
 from pamdi.client.mqtt import Connection
 from pamdi.client.payloads import read_result
 from pamdi.core.errors import BadInput, Unreachable
@@ -34,7 +34,7 @@ class Witness:
     async def __aenter__(self) -> "Witness":
         self._task = asyncio.get_running_loop().create_task(self._mqtt.run())
         try:
-            await asyncio.wait_for(self._mqtt.connected.wait(), LISTEN_S_MAX)
+            await within(LISTEN_S_MAX, self._mqtt.connected.wait())
         except asyncio.TimeoutError as error:
             await self.__aexit__()
             raise Unreachable(f"the broker did not answer within {LISTEN_S_MAX:g} s: check --broker") from error

@@ -17,15 +17,21 @@ import time
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional
 
-READY_S = 20.0
+from pamdi.demo.reserved_port import reserved_port
+
+READY_S = 60.0
 SRC = Path(__file__).resolve().parent.parent / "src"
 
 
+_kept: List[socket.socket] = []
+
+
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody uses, and that nobody but who is told of it will use while the
+    tests run."""
+    port, keeper = reserved_port()
+    _kept.append(keeper)
+    return port
 
 
 def mosquitto_path() -> Optional[str]:

@@ -201,6 +201,7 @@ async def test_one_copy_of_a_work_waits_for_a_broker_that_is_away(broker: Runnin
     [
         ({"password_file": "nowhere"}, "password file nowhere: No such file or directory: check the path and mode"),
         ({"url": "broker:1883"}, "broker url 'broker:1883': write mqtt://HOST:PORT or mqtts://HOST:PORT"),
+        ({"url": "mqtt://broker..lan"}, "broker url 'mqtt://broker..lan': no host can have that name"),
     ],
 )
 async def test_settings_that_cannot_work_are_said_before_anything_is_submitted(settings: Any, line: str) -> None:

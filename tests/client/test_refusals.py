@@ -217,3 +217,14 @@ async def test_what_whoever_listens_cannot_bear_ends_the_loop_and_is_no_trouble_
         connection.publish("a", b"x")
         with pytest.raises(OSError, match="a defect of ours"):
             await asyncio.wait_for(connection.run(), WAIT_S)
+
+
+async def test_nor_is_what_whoever_hears_of_an_acknowledgement_cannot_bear(tmp_path: Path) -> None:
+    def hear() -> None:
+        raise RuntimeError("a defect of ours")
+
+    with running(start_mosquitto(tmp_path)) as broker:
+        connection = Connection(BrokerConfig(broker.url), "c", Ear())
+        connection.publish("a", b"x", on_acknowledged=hear)
+        with pytest.raises(RuntimeError, match="a defect of ours"):
+            await asyncio.wait_for(connection.run(), WAIT_S)

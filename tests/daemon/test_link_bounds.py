@@ -347,7 +347,7 @@ async def test_closing_ends_in_time_although_the_peer_takes_nothing() -> None:
     await a.until(lambda events: len(events) == 1)
     for _ in range(5):
         a.links.send("z", *tensor(1.0, 2_000_000), 1.0)
-    await asyncio.wait_for(a.links.close(0.1), 20.0)
+    await asyncio.wait_for(a.links.close(0.1), 60.0)
     assert a.events == [LinkUp("z", 5), LinkDown("z")]
     z.writer.close()
 

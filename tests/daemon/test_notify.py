@@ -18,7 +18,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listener
     name = str(tmp_path / "notify") if request.param == "path" else f"@pamdi-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(name.replace("@", "\0", 1))
-        listener.settimeout(5.0)
+        listener.settimeout(60.0)
         yield listener, name
 
 

@@ -25,7 +25,7 @@ from pamdi.daemon.kept_allocation import KeptAllocation
 from pamdi.daemon.service import Service
 from pamdi.engines.digits import load
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
-from tests.daemon.running import MODEL, STORE, Daemon, Ear, config_text, listening
+from tests.daemon.running import MODEL, STORE, WAIT_S, Daemon, Ear, config_text, listening
 
 pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
 
@@ -143,7 +143,7 @@ async def test_a_second_daemon_with_the_same_id_ends_with_one_line(
         await ready(ear)
         (tmp_path / "twin").mkdir()
         twin = Daemon(tmp_path / "twin", config_text(broker.url, tmp_path / "twin"))
-        assert await asyncio.get_running_loop().run_in_executor(None, twin.process.wait, 20) == 1
+        assert await asyncio.get_running_loop().run_in_executor(None, twin.process.wait, WAIT_S) == 1
         assert twin.log() == "pamdi: device d0 is already running somewhere: give this one another id in daemon.toml\n"
         assert daemon.process.poll() is None
 
@@ -275,7 +275,7 @@ async def test_without_a_broker_it_waits_says_so_and_then_serves(tmp_path: Path)
 async def test_systemd_hears_ready_and_a_sentence(broker: RunningBroker, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(20)
+        manager.settimeout(WAIT_S)
         daemon = Daemon(
             tmp_path, config_text(broker.url, tmp_path),
             environment={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "900000"},

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
@@ -134,6 +135,40 @@ def test_a_stop_before_the_fleet_is_up_is_obeyed_at_once(tmp_path: Path) -> None
     fleet.process.send_signal(signal.SIGINT)
     assert fleet.process.wait(WAIT_S) == 0
     assert all_gone(fleet.children()) and {"ready": True} not in fleet.lines()
+
+
+def test_who_presses_ctrl_c_twice_leaves_nothing_either(served: Served, tmp_path: Path) -> None:
+    for _ in range(2):
+        served.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    assert served.process.wait(WAIT_S) == 0
+    assert all_gone(served.children())
+    assert [path.name for path in tmp_path.glob("pamdi-demo-*")] == []
+
+
+def test_nor_who_does_while_the_fleet_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pamdi.demo.fleet import Fleet, Options
+
+    prepares, go_on = threading.Event(), threading.Event()
+
+    def prepare(fleet: Fleet) -> None:
+        prepares.set()
+        assert go_on.wait(WAIT_S)
+        (fleet.folder / "store").mkdir(parents=True)
+
+    async def enter() -> None:
+        monkeypatch.setattr(Fleet, "_prepare", prepare)
+        loop = asyncio.get_running_loop()
+        entering = asyncio.ensure_future(Fleet(Options()).__aenter__())
+        await loop.run_in_executor(None, prepares.wait, WAIT_S)
+        entering.cancel()
+        loop.call_later(0.05, go_on.set)
+        await asyncio.wait([entering])
+        assert entering.cancelled()
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    asyncio.run(enter())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("words, complaint", [

@@ -27,6 +27,7 @@ from pamdi.engines.open_backend import open_backend
 from pamdi.engines.pull import Origin, fetch, pull_segment
 from pamdi.engines.seal import private_key, public_text
 from pamdi.engines.store import Store
+from tests.brokers import free_port
 
 pytest.importorskip("aiohttp", reason="the server needs aiohttp")
 
@@ -46,9 +47,7 @@ def served(tmp_path: Path) -> Path:
 @contextlib.contextmanager
 def serving(folder: Path, *options: str) -> Iterator[int]:
     """The port of a real `pamdi engines serve` process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [sys.executable, "-m", "pamdi", "engines", "serve", str(folder), "--host", "127.0.0.1", "--port"]
     process = subprocess.Popen([*command, str(port), *options], stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
