@@ -18,7 +18,7 @@ from pamdi.client.loops import end
 from pamdi.controller.planning import Answer, Question, answer
 
 COMMAND = (sys.executable, "-m", "pamdi.controller.beside")
-SEARCH_S_MAX = 200  # a stuck one: the solver has its own limits
+SEARCH_S_MAX = 240  # a stuck one: the solver has its own limits
 LOOK_EVERY_S = 0.1
 NICER = 10
 SAID_BYTES_MAX = 2000  # of what a process that failed has said

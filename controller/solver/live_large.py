@@ -22,7 +22,7 @@ from pamdi.controller.solver.solve import mixes_of
 from pamdi.controller.solver.state import Mix
 from pamdi.core.allocation import Route, RouteVisit
 
-EFFORT = Effort(1, 0, 4, (20, 24), rounds=40)
+EFFORT = Effort(1, 0, 4, (24, 36, 48), rounds=60)
 SECONDS = 60.0  # a far limit of each search
 HOLDERS_MAX = 4  # of a unit, nearest first, for a source that finds no way around it
 
