@@ -58,7 +58,7 @@ class Service:
         self._recorder = open_recorder(config.record, config.id, config.limits, log)
         self._notifier = Notifier()
         self.counters: "Counter[str]" = Counter()
-        self._stats = Stats()
+        self._stats = Stats(describe_host())
         self._loop = asyncio.get_running_loop()
         self._wake: Optional[asyncio.TimerHandle] = None
         self._wake_at: Optional[float] = None
@@ -369,7 +369,7 @@ class Service:
             self._mqtt.publish(topic, msgspec.json.encode(i.state), 1, True)
 
     def _beacon(self, i: ins.PublishBeacon) -> None:
-        self._mqtt.publish(self._topics.device(self.config.id, "beacon"), msgspec.json.encode(i.beacon), 0)
+        self._mqtt.publish(self._topics.device(self.config.id, "beacon"), self._stats.beacon(i.beacon), 0)
 
     def _neighbours(self, i: ins.SetNeighbours) -> None:
         if any(neighbour.plane == "mqtt" for neighbour in i.neighbours):

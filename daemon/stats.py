@@ -3,7 +3,10 @@
 from collections import deque
 from typing import Any, Deque, Dict, Mapping
 
+import msgspec
+
 from pamdi.core.device import Device
+from pamdi.core.messages import Beacon
 from pamdi.daemon.host import Host
 
 LATENCIES_MAX = 1000
@@ -11,8 +14,9 @@ CLASSES_MAX = 32  # clients choose gamma, and may choose another for every work;
 
 
 class Stats:
-    def __init__(self) -> None:
+    def __init__(self, host: Host) -> None:
         self._latencies: Dict[float, Deque[float]] = {}
+        self._host = host
 
     def ended(self, urgency: float, status: str, latency_s: float) -> None:
         if status == "answered":
@@ -26,10 +30,17 @@ class Stats:
         ready = len(device.slots.ready())
         return f"{ready} segments ready, {device.head.open_count()} works open, {len(device.holdings)} held"
 
+    def beacon(self, beacon: Beacon) -> bytes:
+        """As it goes to the broker, with the hottest sensor as of the last document: on a Jetson reading one takes
+        milliseconds, which urgent works would wait for."""
+        hottest_c = max(self._host.temperatures_c.values(), default=None)
+        return msgspec.json.encode({**msgspec.to_builtins(beacon), "temperature_c": hottest_c})
+
     def document(
         self, device: Device, counters: Mapping[str, int], engines: Any, links: Any, host: Host
     ) -> Dict[str, Any]:
         """``null`` where a reading is unavailable."""
+        self._host = host
         queued: Dict[str, int] = {}
         for held in device.hops.compute.queued():
             queued[str(held.urgency)] = queued.get(str(held.urgency), 0) + 1

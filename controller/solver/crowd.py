@@ -62,6 +62,7 @@ class Crowd:
         order = np.lexsort((chosen.device, chosen.owner, kinds.of[chosen.device]))
         self.owner: Ints = chosen.owner[order]
         self.device: Ints = chosen.device[order]
+        self.devices, self.place = np.unique(self.device, return_inverse=True)
         self.kinds = kinds
         kind = kinds.of[self.device]
         self.slices = np.searchsorted(kind, np.arange(len(kinds.runs) + 1))
@@ -76,16 +77,12 @@ class Crowd:
 
     def _arcs(self) -> None:
         reach, pairs = self.reach, len(self.device)
-        local = np.full((len(self.sources), reach.count), -1, dtype=np.intp)
-        local[self.owner, self.device] = np.arange(pairs)
-        ways, begins = reach.ways_from(self.device)
-        into = local[self.owner[begins], reach.to[ways]]
-        kept = into >= 0
-        ways, begins, into = ways[kept], begins[kept], into[kept]
-        order = np.argsort(into, kind="stable")
-        self.begin: Ints = begins[order]
-        self.end: Ints = into[order]
-        ways = ways[order]
+        mine = self.of[self.owner]  # by pair those of its source, itself among them
+        begins = np.where(mine >= 0, mine, np.arange(pairs)[:, None])
+        ways = reach.ways_between(self.device[begins], self.device[:, None])
+        there = ways >= 0
+        ways, self.begin = ways[there], begins[there]
+        self.end: Ints = np.nonzero(there)[0]
         self.first: Ints = reach.first[ways]
         self.second: Ints = reach.second[ways]
         grid = reach.grid

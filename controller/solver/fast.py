@@ -72,7 +72,7 @@ def effort_for(sources: int) -> Effort:
     if sources <= 60:
         return Effort(4, 10, 4)
     if sources <= 500:
-        return Effort(2, 0, 4, (20, 24), rounds=40)
+        return Effort(2, 0, 4, (24, 36, 48), rounds=60)
     return Effort(1, 0, 4, (20, 24), 4, rounds=8)
 
 

@@ -9,18 +9,17 @@ import numpy as np
 
 from pamdi.controller.solver.crowd import Crowd, Paths
 from pamdi.controller.solver.evening import DAMPING_FIRST, Evening, Routes, Slope
-from pamdi.controller.solver.problem import Column, Problem, Visit
+from pamdi.controller.solver.memory import Memory, Visits
+from pamdi.controller.solver.problem import Column, Problem
 from pamdi.controller.solver.search import SHARE_MIN
 from pamdi.controller.solver.state import Mix
 from pamdi.controller.solver.steep import IDLE, cost_and_slope
 from pamdi.controller.solver.variants import Floats, Ints
-from pamdi.controller.solver.walk import Bars
 
 PLAIN = 4  # steps for one of Newton's, while many servers are full
 FULL_FEW = 0.02  # of those in use
 CLASSES_MAX = 16  # more are put together, the most urgent first, as long as the search goes on
 FREE_MIN = 0.02  # a full server still has a price
-Visits = Tuple[Visit, ...]
 
 
 class Pool:
@@ -44,11 +43,7 @@ class Pool:
         self.slopes: Floats = np.empty((6, self.classes, len(problem.server_names)))
         self.slopes[:] = IDLE[:, None, None]
         self.cells: Floats = np.zeros_like(self.slopes)
-        models = range(len(problem.models))
-        self._sizes = [_sizes(problem, model) for model in models]
-        self._users: List[Dict[Visit, int]] = [{} for _ in models]  # by model, of each resident
-        self._kept: List[Dict[int, Set[Tuple[int, int]]]] = [{} for _ in models]  # by model and device
-        self._used = [0] * len(problem.ids)
+        self.memory = Memory(problem)
 
     # -- routes come and go ----------------------------------------------------------------------------------------
 
@@ -60,7 +55,7 @@ class Pool:
         number = np.full(len(visits), -1)
         for n, (s, mine) in enumerate(zip(paths.source.tolist(), visits)):
             at = self._numbers.get((s, mine))
-            if at is None and self._hold(crowd.model, mine):
+            if at is None and self.memory.hold(crowd.model, mine):
                 self._numbers[s, mine] = at = len(self.visits)
                 self.visits.append(mine)
             number[n] = -1 if at is None else at
@@ -84,7 +79,7 @@ class Pool:
         """Begin with these."""
         for s, mix in enumerate(mixes):
             for column, share in mix:
-                if not self._hold(self.problem.demands[s].model, column.visits):
+                if not self.memory.hold(self.problem.demands[s].model, column.visits):
                     continue
                 owner, count = np.array([s], dtype=np.intp), len(column.uses)
                 self._numbers[s, column.visits] = at = len(self.visits)
@@ -101,7 +96,7 @@ class Pool:
         going = r.share > SHARE_MIN
         total = np.bincount(r.owner, np.where(going, r.share, 0.0), len(self.klass))
         for n in np.flatnonzero(~going).tolist():
-            self._let_go(int(r.owner[n]), self.visits[n])
+            self.memory.let_go(self.problem.demands[int(r.owner[n])].model, self.visits[n])
         order = np.flatnonzero(going)
         self._reorder(order[np.argsort(r.owner[order], kind="stable")])
         self.routes = self.routes._replace(share=self.routes.share / total[self.routes.owner])
@@ -177,6 +172,12 @@ class Pool:
     def full(self) -> bool:
         return bool((self.cells[5].sum(axis=0) >= 1.0).any())
 
+    def stuck(self) -> Set[int]:
+        """The sources that meet a full server."""
+        r = self.routes
+        at = (self.cells[5].sum(axis=0) >= 1.0)[r.server]
+        return set(r.owner[r.route[at]].tolist())
+
     def rooms(self) -> Floats:
         """[2, classes, servers], as ``Crowd.priced_for`` asks."""
         free = np.maximum(1.0 - np.cumsum(self.cells[5], axis=0), FREE_MIN)
@@ -187,60 +188,3 @@ class Pool:
             np.add.at(self.cells[n], (self.klass[owner], server), sums[n])
         touched = np.unique(server)
         self.slopes[:, :, touched] = cost_and_slope(self.cells[:, :, touched], self.edge)[1]
-
-    # -- memory ----------------------------------------------------------------------------------------------------
-
-    def _hold(self, model: int, visits: Visits) -> bool:
-        users, sizes = self._users[model], self._sizes[model]
-        fresh = [visit for visit in visits if visit not in users]
-        if fresh:
-            more: Dict[int, int] = {}
-            for first, stop, device in fresh:
-                more[device] = more.get(device, 0) + sizes[first, stop]
-            if any(self._used[d] + nbytes > self.problem.memory[d] for d, nbytes in more.items()):
-                return False
-            for d, nbytes in more.items():
-                self._used[d] += nbytes
-            for first, stop, device in fresh:
-                self._kept[model].setdefault(device, set()).add((first, stop))
-        for visit in visits:
-            users[visit] = users.get(visit, 0) + 1
-        return True
-
-    def _let_go(self, s: int, visits: Visits) -> None:
-        model = self.problem.demands[s].model
-        users = self._users[model]
-        for visit in visits:
-            users[visit] -= 1
-            if not users[visit]:
-                del users[visit]
-                first, stop, device = visit
-                self._used[device] -= self._sizes[model][first, stop]
-                self._kept[model][device].discard((first, stop))
-
-    def bars(self, crowd: Crowd, rent: float = 0.0) -> Optional[Bars]:
-        """Infinite where a run's pieces would not fit beside what is held; ``rent``: what to hold the whole model anew
-        would cost more, as a share of its seconds. None where all fit."""
-        problem, listed, model = self.problem, crowd.listed, crowd.model
-        devices, place = np.unique(crowd.device, return_inverse=True)
-        free = (np.array(problem.memory) - np.array(self._used))[devices]
-        memory_of_all = float(sum(problem.models[model].memory))
-        short = free < memory_of_all
-        if not short.any():
-            return None
-        memory = np.array([float(problem.memory_of((0, model, a, b))) for a, b in listed.pieces])
-        lacking = np.ones((len(listed.pieces), int(short.sum())))
-        for n, d in enumerate(devices[short].tolist()):
-            lacking[[listed.at[p] for p in self._kept[model].get(d, ()) if p in listed.at], n] = 0.0
-        need = (listed.parts * memory) @ lacking
-        add = np.where(need > free[short], np.inf, need * (rent * crowd.whole_s / memory_of_all))
-        number = np.cumsum(short) - 1
-        pairs = np.flatnonzero(short[place])
-        return Bars(pairs, number[place[pairs]], add)
-
-
-def _sizes(problem: Problem, model: int) -> Dict[Tuple[int, int], int]:
-    """Bytes of every piece."""
-    count = len(problem.models[model].memory)
-    pieces = ((first, stop) for stop in range(1, count + 1) for first in range(stop))
-    return {piece: problem.memory_of((0, model, *piece)) for piece in pieces}

@@ -5,11 +5,12 @@ table, from which the ways among any few devices are picked by arrays (``crowd``
 of several devices in between the first by id is taken, as ``allocation.md`` says.
 """
 
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
+import numpy.typing as npt
 
-from pamdi.controller.solver.grid import Grid
+from pamdi.controller.solver.grid import TABLE_MAX, Grid
 from pamdi.controller.solver.variants import Ints
 
 
@@ -33,10 +34,23 @@ class Reach:
         self.first: Ints = np.concatenate((links, before))[at]
         self.second: Ints = np.concatenate((np.full(len(links), -1), after))[at]
         self.start: Ints = np.searchsorted(keys, np.arange(count + 1) * count)
+        self._keys = keys
+        self._table: "Optional[npt.NDArray[np.int32]]" = None
+        if count <= TABLE_MAX:
+            self._table = np.full(count * count, -1, dtype=np.int32)
+            self._table[keys] = np.arange(len(keys), dtype=np.int32)
 
     def ways_from(self, devices: Ints) -> Tuple[Ints, Ints]:
         """All ways from each of ``devices``, and which of them each begins at (its place in ``devices``)."""
         return spans(self.start[devices], self.start[devices + 1])
+
+    def ways_between(self, begin: Ints, end: Ints) -> Ints:
+        """The way from each of ``begin`` to ``end``, elementwise; -1 where there is none."""
+        keys = begin * self.count + end
+        if self._table is not None:
+            return np.asarray(self._table[keys], dtype=np.intp)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, at, -1)
 
 
 def spans(start: Ints, stop: Ints) -> Tuple[Ints, Ints]:

@@ -30,13 +30,14 @@ EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
 PARTS = (0.4, 0.3, 0.3)  # of each source's works, placed one after the other
 PLACED_TOGETHER, OFFERED_TOGETHER = 26, 50  # sources at most
 FAR = 4  # times as many devices for a source that found no memory
-RENT = 0.1  # see ``Pool.bars``
+RENT = 0.1  # see ``Memory.bars``
 OFFERS_SHORT, OFFERS_FULL = 3, 6  # routes a round, while a server is full: where memory is short, where it is not
-OFFERS = (12, 12, 12, 8)  # and later, by round; the last holds on
+OFFERS = (8, 8, 8, 5)  # and later, by round; the last holds on
 WAY_FULL = 0.8  # see ``Outlook``: while a server is full
 WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # and later, by round
 STEPS_FIRST, STEPS = 6, 8  # of evening out
-LOOK_EVERY = 2  # rounds
+LOOK_EVERY = 3  # rounds
+STUCK_FEW = 0.5  # of the sources: while so few meet a full server, only they look for other ways
 SINGLE_ROUNDS = 0.75  # of all: then other cuts are looked at
 ROUNDS_SETTLED = 3e-4  # of J: rounds between two looks around that gain less are the last
 
@@ -71,7 +72,7 @@ class Rounds:
 
     def _place(self, crowd: Crowd, part: float) -> None:
         pool, klass = self.pool, self.pool.klass[crowd.sources]
-        prices = PricesPlaced(crowd, pool.slopes, klass, pool.bars(crowd, RENT), pool.rooms(), part)
+        prices = PricesPlaced(crowd, pool.slopes, klass, pool.memory.bars(crowd, RENT), pool.rooms(), part)
         pool.offer(crowd, Walk(crowd, prices).cheapest(), part)
 
     def _place_missed(self) -> None:
@@ -98,22 +99,25 @@ class Rounds:
         return self.begin()
 
     def go(self, rounds: int, late: Callable[[], bool], note: Callable[[], None]) -> None:
-        since = math.inf
+        since, looked = math.inf, LOOK_EVERY
         crowds: List[Crowd] = []
         for n in range(rounds):
             if late():
                 return
-            if n % LOOK_EVERY == 0:
-                now = math.inf if self.pool.full() else self.pool.objective
+            stuck = self.pool.stuck()
+            if 0 < len(stuck) < STUCK_FEW * len(self._order):
+                crowds, looked = self._crowds(OFFERED_TOGETHER, stuck), LOOK_EVERY
+            elif looked >= LOOK_EVERY:
+                now = math.inf if stuck else self.pool.objective
                 settled = since - now <= ROUNDS_SETTLED * abs(now) if now < math.inf else False
                 if settled and not self._single:
                     return
                 if settled or n >= SINGLE_ROUNDS * rounds:
                     self._single = False
-                since = now
-                if len(self.sizes) > 1:
+                if len(self.sizes) > 1 and now < math.inf:
                     self.sizes.pop(0)
-                crowds = self._crowds(OFFERED_TOGETHER)
+                since, looked, crowds = now, 0, self._crowds(OFFERED_TOGETHER)
+            looked += 1
             self._round(crowds)
             note()
 
@@ -126,7 +130,7 @@ class Rounds:
         pool.edge = EDGE_FIRST if pool.full() else EDGE_LAST
         full, offers, means = pool.full(), at(OFFERS, self._gone_rounds), pool.means(slopes)
         for crowd in crowds:
-            bars = pool.bars(crowd, RENT)
+            bars = pool.memory.bars(crowd, RENT)
             prices = Prices(crowd, slopes, pool.klass[crowd.sources], bars)
             most = None if means is None else means[crowd.sources]
             paths = Walk(crowd, prices).cheapest((OFFERS_SHORT if bars else OFFERS_FULL) if full else offers, most)

@@ -60,6 +60,14 @@ def test_all_within_two_links_are_reached_by_the_paths_of_the_document() -> None
             if a != b and path is not None:
                 wanted[a, b] = [(hop.server, hop.rate_bytes_per_s) for hop in path]
     assert found == wanted
+    every = np.arange(len(problem.ids))
+    pairs = np.repeat(every, len(every)), np.tile(every, len(every))
+    looked_up = reach.ways_between(*pairs)
+    reach._table = None  # as a fleet has it that is too large for one
+    assert (reach.ways_between(*pairs) == looked_up).all()
+    for a, b, way in zip(*(column.tolist() for column in (*pairs, looked_up))):
+        assert (way >= 0) == ((a, b) in wanted)
+        assert way < 0 or (reach.start[a] <= way < reach.start[a + 1] and reach.to[way] == b)
 
 
 def test_a_crowd_finds_the_route_that_each_source_finds_alone() -> None:
