@@ -26,6 +26,7 @@ from pamdi.daemon.accepting import Acceptor
 from pamdi.daemon.arrays import Payload
 from pamdi.daemon.envelope import Envelope
 from pamdi.daemon.link import CONTROL_URGENCY, Greeting, Link, LinkOptions, Listener
+from pamdi.daemon.lookups import Lookups
 from pamdi.daemon.probe import Probe
 from pamdi.daemon.relay import Relay
 from pamdi.daemon.tunnel import HELLO_EVERY_S, Carry, Tunnels, Way
@@ -49,6 +50,7 @@ class Links(Listener):
         self._me = Greeting(device, instance)
         self._on_event, self._clock, self._options = on_event, clock, options
         self._acceptor = Acceptor(self._accept, lambda line: self.log(line))
+        self._lookups = Lookups()
         self._links: Dict[str, Link] = {}
         self._accepted: Set[Link] = set()
         self._dials: Dict[Neighbour, "asyncio.Task[None]"] = {}
@@ -136,6 +138,7 @@ class Links(Listener):
         for task in dials:
             task.cancel()
         self._dials.clear()
+        self._lookups.close()
         pending = [link.closed for link in greeted | strangers if not link.closed.done()] + dials
         if pending:
             await asyncio.wait(pending, timeout=GONE_S_MAX)
@@ -272,12 +275,12 @@ class Links(Listener):
 
     async def _connection(self, neighbour: Neighbour) -> float:
         """One try to reach ``neighbour``, and the connection's life; how many seconds it lasted."""
-        loop = asyncio.get_running_loop()
         link = Link(self._me, self, self._options, self._clock, expected=neighbour.id)
         dialling: "Optional[asyncio.Future[Any]]" = None
         try:
             _check_port(neighbour.port, 1)
-            dialling = asyncio.ensure_future(loop.create_connection(lambda: link, neighbour.host, neighbour.port))
+            addresses = await self._lookups.addresses(neighbour.host)
+            dialling = asyncio.ensure_future(_reach(link, addresses, neighbour.port))
             # Not ``wait_for``: before Python 3.12 it overhears a cancellation that comes together with the connection.
             await asyncio.wait([dialling], timeout=DIAL_S_MAX)
             if not dialling.done():
@@ -296,6 +299,17 @@ class Links(Listener):
                 dialling.cancel()
             link.give_up(NOT_WANTED)
         return self._clock() - began
+
+
+async def _reach(link: Link, addresses: List[str], port: int) -> None:
+    """By the first of ``addresses`` that answers. Raises OSError where none does."""
+    for number, address in enumerate(addresses, 1):
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: link, address, port)
+            return
+        except OSError:
+            if number == len(addresses):
+                raise
 
 
 def _heard(dialling: "asyncio.Future[Any]") -> None:

@@ -20,6 +20,7 @@ from pamdi.core.topics import Topics
 from pamdi.daemon.config import DaemonConfig, read_config
 from pamdi.daemon.descriptors import raise_limit
 from pamdi.daemon.engine_room import THREADS
+from pamdi.daemon.lookups import THREAD
 from pamdi.daemon.service import Service
 
 
@@ -34,9 +35,9 @@ def run(config_file: Path) -> int:
 
 
 def _leave_threads_behind() -> None:
-    """Python would wait for them: an engine that loads or is pulled may take an hour, a driver may never come back.
-    All that must be kept is written, and the others have heard that we are gone."""
-    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+    """Python would wait for them: an engine that loads or is pulled may take an hour, a driver may never come back, and
+    a name server may be silent. All that must be kept is written, and the others have heard that we are gone."""
+    if any(thread.name.startswith((*THREADS, THREAD)) for thread in threading.enumerate()):
         os._exit(0)
 
 
