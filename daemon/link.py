@@ -134,13 +134,10 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        if self.closed.done():  # given up meanwhile
-            self._transport.abort()
-            return
         host = transport.get_extra_info("peername") or ("?", 0)
         self.address = f"{host[0]}:{host[1]}"
-        if self._turned_away:
-            self.close(self._turned_away)
+        if self._turned_away or self.closed.done():  # one too many, or given up meanwhile
+            self.close(self._turned_away or self._why)
             return
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -18,7 +18,6 @@ from pamdi.client import mqtt, session
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection, Will
-from pamdi.core.errors import ConfigError, Unreachable
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
 
 WAIT_S = 60.0
@@ -52,8 +51,7 @@ async def kept(connection: Connection) -> AsyncIterator[Connection]:
     try:
         yield connection
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end([task])
 
 
 async def test_what_is_published_is_heard_and_acknowledged_in_order(broker: RunningBroker) -> None:
@@ -306,46 +304,6 @@ async def test_two_fleets_with_their_own_prefixes_share_a_broker(broker: Running
             await until(connection.connected.is_set)
             assert connection.publish("a", b"x") and await connection.drain(WAIT_S)
     assert len(connects) == 2
-
-
-@pytest.mark.parametrize("changes, says", [
-    ({"ca_file": "gone.crt"}, "ca_file gone.crt: No such file"),
-    ({"ca_file": __file__}, "not what it should hold"),
-    ({"cert_file": "gone.crt", "key_file": "gone.key"}, "cert_file gone.crt, key_file gone.key: No such file"),
-    ({"password_file": "gone"}, "password file gone: No such file"),
-])  # fmt: skip
-async def test_a_file_that_no_waiting_mends_ends_the_connection_with_its_name(changes: Any, says: str) -> None:
-    connection = Connection(BrokerConfig("mqtts://127.0.0.1:1", **changes), "c", Ear())
-    for tried in (connection.run(), connection.reached(1.0)):
-        with pytest.raises(ConfigError, match=says):
-            await tried
-
-
-async def test_who_cannot_reach_the_broker_is_told_why() -> None:
-    async with kept(Connection(BrokerConfig(f"mqtt://127.0.0.1:{free_port()}"), "c", Ear())) as connection:
-        await until(lambda: connection.trouble)
-        with pytest.raises(Unreachable, match=r"mqtt://127.0.0.1:\d+: connection refused, .*: start the broker"):
-            await connection.reached(0.1)
-
-
-@pytest.mark.parametrize("changes, says", [
-    ({"prefix": "a/#"}, "prefix"), ({"prefix": ""}, "prefix"), ({"prefix": "a//b"}, "prefix"),
-    ({"keepalive_s": 0}, "keepalive_s is 0: 1 to 600"), ({"keepalive_s": -1}, "keepalive_s"),
-])  # fmt: skip
-def test_a_prefix_or_keep_alive_that_cannot_be_is_told(changes: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        BrokerConfig(**changes)
-
-
-@pytest.mark.parametrize("url", ["127.0.0.1:1883", "http://broker", "mqtt://", "mqtt://h:99999", "mqtt://u:p@h"])
-def test_what_is_not_a_brokers_address_is_told(url: str) -> None:
-    with pytest.raises(ConfigError, match="mqtt://"):
-        BrokerConfig(url).address()
-
-
-def test_ports_have_their_defaults() -> None:
-    assert BrokerConfig("mqtt://h").address() == ("h", 1883, False)
-    assert BrokerConfig("mqtts://h").address() == ("h", 8883, True)
 
 
 async def test_a_message_whose_sending_was_cancelled_before_it_began_is_kept() -> None:
