@@ -133,10 +133,10 @@ def large(
 
 
 def _limit(problem: Problem, order: int) -> float:
-    """J at the end of a long run."""
+    """J at the end of a long run; infinite where memory is too short for placing them in that order."""
     search = Fast(problem, LONG._replace(order=order), clock=time.process_time)
     search.run()
-    return min(step.objective for step in search.trace)
+    return min((step.objective for step in search.trace), default=math.inf)
 
 
 def _mean_load(problem: Problem, mixes: Sequence[Mix]) -> float:

@@ -19,7 +19,7 @@ import math
 import random
 import time
 from functools import partial
-from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -47,6 +47,7 @@ PRICES = (0.05, 1.0, 20.0)  # first price of a byte, by what the average byte of
 PRICE_RISES = 40
 RENTS = (0.0, 0.03, 0.2, 1.0)  # of a byte while sources are placed anew, by the same
 TIGHT_STIRS = 3
+PLACED_ANEW = 4  # times, where sources are many: those that found no memory come first then
 STARTS_MAX = 12
 STIRRED_MAX = 2  # of the starts, the best
 PACKED_MAX = 60  # devices
@@ -145,9 +146,14 @@ class Fast:
         return best.mixes() if best is not None else None
 
     def _rounds_from(self, grid: Grid) -> Optional[Rounds]:
-        rounds = Rounds(self.problem, grid, self.effort.sizes, self.effort.order)
-        if rounds.place():
-            return rounds
+        missed: Set[int] = set()
+        for _ in range(PLACED_ANEW):
+            rounds = Rounds(self.problem, grid, self.effort.sizes, self.effort.order)
+            if rounds.place(missed):
+                return rounds
+            if rounds.missed() <= missed:
+                break
+            missed |= rounds.missed()
         for start in range(self.effort.starts):
             search = self._search()
             if self._place_dearly(search, start):

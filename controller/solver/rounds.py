@@ -11,7 +11,7 @@ looked through, and sources share what is held of them. Other cuts come when tha
 
 import math
 import random
-from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Callable, Collection, Dict, List, Optional, Sequence, Set, Tuple, TypeVar
 
 import numpy as np
 
@@ -68,8 +68,11 @@ class Rounds:
             self._single = True
             self.pool.memory.keep_to(held)
 
-    def place(self) -> bool:
-        """Whether all sources have a way, and memory for it."""
+    def place(self, before: Collection[int] = ()) -> bool:
+        """Whether all sources have a way, and memory for it. ``before``: those that are given memory before all
+        others."""
+        for crowd in self._crowds(1, some=before):
+            self._place(crowd, PARTS[0])
         crowds = self._crowds(PLACED_TOGETHER)
         for part in PARTS:
             for crowd in crowds:
@@ -86,16 +89,17 @@ class Rounds:
         """Those that found no memory look further, while there is some."""
         size = self.sizes[0]
         self.sizes[0] = FAR * size
-        for crowd in self._crowds(1, some=self._missed()):
+        for crowd in self._crowds(1, some=self.missed()):
             self._place(crowd, PARTS[0])
         self.sizes[0] = size
 
-    def _missed(self) -> Set[int]:
+    def missed(self) -> Set[int]:
+        """The sources that have no way."""
         return set(self._order) - set(self.pool.routes.owner.tolist())
 
     def begin(self) -> bool:
         """From what is in the pool."""
-        missed = self._missed()
+        missed = self.missed()
         if not missed:
             self.pool.prune()
             self.pool.even_out(STEPS_FIRST)
@@ -152,7 +156,7 @@ class Rounds:
 
     # -- crowds ----------------------------------------------------------------------------------------------------
 
-    def _crowds(self, most: int, some: Optional[Set[int]] = None) -> List[Crowd]:
+    def _crowds(self, most: int, some: Optional[Collection[int]] = None) -> List[Crowd]:
         """Sources of one model each, at most ``most``, the more urgent and the less mixed."""
         by_model: Dict[int, List[int]] = {}
         for s in self._order if some is None else sorted(some):

@@ -51,3 +51,13 @@ def test_more_memory_than_there_is_makes_no_plan() -> None:
     problem = Problem(many(5, memory=0.2))
     assert Fast(problem, EFFORT).run() is None
     assert math.isfinite(solve(many(5), effort=EFFORT).plan.objective)
+
+
+def test_who_found_no_memory_comes_first_the_next_time() -> None:
+    for seed in (6, 10, 36, 41):
+        fleet = many(seed, memory=0.5)
+        problem = Problem(fleet)
+        grid = grid_of(problem)
+        assert grid is not None
+        assert not Rounds(problem, grid, EFFORT.sizes).place()
+        check_feasible(fleet, solve(fleet, effort=EFFORT._replace(starts=0)))
