@@ -79,7 +79,6 @@ def _why(code: int, said: bytes) -> str:
 def main() -> None:
     """The process: a question from standard input, its answer to standard output."""
     with contextlib.suppress(OSError):  # where a service may not
-        with contextlib.suppress(OSError):  # where a service's filter forbids it, it is no reason not to search
         os.nice(NICER)
     signal.alarm(SEARCH_S_MAX)
     question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)

@@ -45,6 +45,7 @@ class Crowd:
         entry = problem.models[self.model]
         self.units = len(entry.memory)
         self.bytes: Floats = np.array(entry.bytes, dtype=np.float64)
+        self.sizes, self.size_of = np.unique(self.bytes, return_inverse=True)  # many boundaries are alike
         self.gamma: Floats = np.array([d.spec.gamma for d in demands])
         self.rate_hz: Floats = np.array([d.spec.rate_hz for d in demands])
         self.penalty_s: Floats = problem.fleet.loss_penalty_s * np.array([d.spec.alpha for d in demands])
@@ -100,7 +101,7 @@ class Crowd:
         self.back[self.begin[home]] = home
 
     def _transfers(self) -> None:
-        """Every tensor on every link that a source may use: [boundaries, links in use by source]."""
+        """A tensor of every size on every link that a source may use: [sizes, links in use by source]."""
         grid = self.reach.grid
         owner, two = self.owner[self.begin], self.second >= 0
         count = len(grid.rate)
@@ -112,7 +113,7 @@ class Crowd:
         self.link_owner: Ints = used // count
         link = used % count
         self.link_server: Ints = grid.server[link]
-        self.moved = transfers(self.bytes[:, None], grid.rate[link])
+        self.moved = transfers(self.sizes[:, None], grid.rate[link])
 
     def _runs(self) -> None:
         problem = self.problem

@@ -35,6 +35,7 @@ from pamdi.controller.solver.together import Together
 SECONDS = 600.0
 EDGE_FIRST, EDGE_LAST = 0.02, 1e-4
 SIZES = (24, 32)  # devices around a source: first look, second
+SIZES_MANY = (24, 32, 40, 48, 56, 64)  # the same where sources are many
 SETTLED = 1e-4  # a sweep that gains less than this share is the last of its phase
 SETTLED_ROUGHLY = 3e-2  # the same before the last look around
 EAGER_SWEEPS, EAGER_SOURCES_MIN = 3, 20
@@ -73,7 +74,7 @@ def effort_for(sources: int) -> Effort:
     if sources <= 60:
         return Effort(4, 10, 4)
     if sources <= 500:
-        return Effort(2, 0, 4, (24, 36, 48), rounds=60)
+        return Effort(2, 0, 4, SIZES_MANY, rounds=60)
     return Effort(1, 0, 4, (20, 24), 4, rounds=8)
 
 

@@ -14,7 +14,7 @@ from pamdi.controller.fleet import Fleet, Unit
 from pamdi.controller.network import Network
 from pamdi.controller.objective import evaluate
 from pamdi.controller.routes import shortest_routes
-from pamdi.controller.solver.fast import Effort, Fast
+from pamdi.controller.solver.fast import SIZES_MANY, Effort, Fast
 from pamdi.controller.solver.live import EDGE, SIZE, Routes, numbered, routes_of
 from pamdi.controller.solver.problem import Problem, Visit
 from pamdi.controller.solver.search import Search
@@ -22,7 +22,7 @@ from pamdi.controller.solver.solve import mixes_of
 from pamdi.controller.solver.state import Mix
 from pamdi.core.allocation import Route, RouteVisit
 
-EFFORT = Effort(1, 0, 4, (24, 36, 48), rounds=60)
+EFFORT = Effort(1, 0, 4, SIZES_MANY, rounds=60)
 SECONDS = 60.0  # a far limit of each search
 HOLDERS_MAX = 4  # of a unit, nearest first, for a source that finds no way around it
 

@@ -39,7 +39,9 @@ class Pool:
         none = np.zeros(0, dtype=np.intp)
         self.routes = Routes(none, np.zeros(0), np.zeros(0), none, none, np.zeros((6, 0)))
         self.visits: List[Visits] = []
-        self._numbers: Dict[Tuple[int, Visits], int] = {}
+        self.ways: List[int] = []  # by route its number among all visits there ever were: soonest compared
+        self._ways: Dict[Visits, int] = {}
+        self._numbers: Dict[Tuple[int, int], int] = {}  # of a source's routes, by way
         self.slopes: Floats = np.empty((6, self.classes, len(problem.server_names)))
         self.slopes[:] = IDLE[:, None, None]
         self.cells: Floats = np.zeros_like(self.slopes)
@@ -51,13 +53,13 @@ class Pool:
         """Each of ``paths`` for which there is memory gets ``share`` more. Returns the sources that have one."""
         visits, known = crowd.visits(paths), len(self.visits)
         if not self._numbers:
-            self._numbers = {one: n for n, one in enumerate(zip(self.routes.owner.tolist(), self.visits))}
+            self._numbers = {one: n for n, one in enumerate(zip(self.routes.owner.tolist(), self.ways))}
         number = np.full(len(visits), -1)
         for n, (s, mine) in enumerate(zip(paths.source.tolist(), visits)):
-            at = self._numbers.get((s, mine))
+            way = self._ways.setdefault(mine, len(self._ways))
+            at = self._numbers.get((s, way))
             if at is None and self.memory.hold(crowd.model, mine):
-                self._numbers[s, mine] = at = len(self.visits)
-                self.visits.append(mine)
+                self._numbers[s, way] = at = self._enlist(mine, way)
             number[n] = -1 if at is None else at
         fresh = np.full(len(visits), -1)
         numbers, first = np.unique(number, return_index=True)
@@ -82,8 +84,8 @@ class Pool:
                 if not self.memory.hold(self.problem.demands[s].model, column.visits):
                     continue
                 owner, count = np.array([s], dtype=np.intp), len(column.uses)
-                self._numbers[s, column.visits] = at = len(self.visits)
-                self.visits.append(column.visits)
+                way = self._ways.setdefault(column.visits, len(self._ways))
+                self._numbers[s, way] = at = self._enlist(column.visits, way)
                 sums = self._scaled(np.array([one for _, one in column.uses]).T, np.repeat(owner, count))
                 server = np.array([one for one, _ in column.uses], dtype=np.intp)
                 self._append(owner, self.weight[owner] * column.fixed_s, np.full(count, at), server, sums)
@@ -122,6 +124,12 @@ class Pool:
         columns = [self.problem.column(int(s), visits[n]) for s, n in zip(owner, some)]
         return np.asarray(self.weight[owner] * np.array([np.inf if c is None else c.fixed_s for c in columns]))
 
+    def _enlist(self, visits: Visits, way: int) -> int:
+        """The number of a new route."""
+        self.visits.append(visits)
+        self.ways.append(way)
+        return len(self.visits) - 1
+
     def _append(self, owner: Ints, fixed: Floats, route: Ints, server: Ints, sums: Floats) -> None:
         more = Routes(owner, np.zeros(len(owner)), fixed, route, server, sums)
         self.routes = Routes(*(np.concatenate((a, b), axis=-1) for a, b in zip(self.routes, more)))
@@ -135,6 +143,7 @@ class Pool:
         self.routes = Routes(r.owner[order], r.share[order], r.fixed[order], route[some], r.server[some],
                              r.sums[:, some])  # fmt: skip
         self.visits = [self.visits[n] for n in order.tolist()]
+        self.ways = [self.ways[n] for n in order.tolist()]
         self._numbers = {}
 
     # -- prices ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pamdi.controller.solver.crowd import Crowd
 from pamdi.controller.solver.grid import Grid
 from pamdi.controller.solver.outlook import Outlook
 from pamdi.controller.solver.pool import Pool
-from pamdi.controller.solver.problem import Problem, Visit
+from pamdi.controller.solver.problem import Problem
 from pamdi.controller.solver.reach import Reach
 from pamdi.controller.solver.search import Allowed
 from pamdi.controller.solver.state import Mix
@@ -37,7 +37,7 @@ OFFERS = (8, 8, 8, 5)  # and later, by round; the last holds on
 WAY_FULL = 0.8  # see ``Outlook``: while a server is full
 WAYS = (1.0, 0.8, 0.9, 0.7, 0.8, 0.6, 0.7, 0.5, 0.6, 0.4, 0.5, 0.3, 0.4, 0.2, 0.3, 0.1, 0.2, 0.0)  # and later, by round
 STEPS_FIRST, STEPS = 6, 8  # of evening out
-LOOK_EVERY = 3  # rounds
+LOOK_EVERY = 2  # rounds
 STUCK_FEW = 0.5  # of the sources: while so few meet a full server, only they look for other ways
 SINGLE_ROUNDS = 0.75  # of all: then other cuts are looked at
 ROUNDS_SETTLED = 3e-4  # of J: rounds between two looks around that gain less are the last
@@ -58,7 +58,7 @@ class Rounds:
         if order:
             random.Random(order).shuffle(self._order)
         self._listed: Dict[Tuple[int, bool], Variants] = {}
-        self._devices: Dict[Tuple[Visit, ...], Dict[int, None]] = {}
+        self._devices: Dict[int, Dict[int, None]] = {}  # by way
         self._outlook = Outlook(problem)
         self._gone_rounds = 0  # with no server full
         fleet = problem.fleet
@@ -178,10 +178,10 @@ class Rounds:
     def _gone(self) -> List[List[int]]:
         """By source the devices that its routes go to."""
         found: List[Dict[int, None]] = [{} for _ in self._order]
-        for s, visits in zip(self.pool.routes.owner.tolist(), self.pool.visits):
-            if visits not in self._devices:
-                self._devices[visits] = dict.fromkeys(device for _, _, device in visits)
-            found[s].update(self._devices[visits])
+        for s, way, visits in zip(self.pool.routes.owner.tolist(), self.pool.ways, self.pool.visits):
+            if way not in self._devices:
+                self._devices[way] = dict.fromkeys(device for _, _, device in visits)
+            found[s].update(self._devices[way])
         return [list(devices) for devices in found]
 
     def _variants(self, s: int) -> Variants:

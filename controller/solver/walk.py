@@ -5,7 +5,7 @@ cache, where the whole of them, some megabytes, took ten times as long. When a r
 again.
 """
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -36,11 +36,11 @@ class Prices:
         ))  # fmt: skip
 
     def each(self) -> Floats:
-        """Transfers [boundaries, links and none]."""
+        """Transfers [sizes, links and none]."""
         crowd, gamma = self.crowd, self.crowd.gamma[self.crowd.link_owner]
-        costs = np.zeros((crowd.units + 1, len(gamma) + 1))
-        for b in range(crowd.units + 1):
-            costs[b, :-1] = self._transfer(b, gamma)
+        costs = np.zeros((len(crowd.sizes), len(gamma) + 1))
+        for size in range(len(crowd.sizes)):
+            costs[size, :-1] = self._transfer(size, gamma)
         return costs
 
     def runs(self, rows: slice) -> Floats:
@@ -54,9 +54,9 @@ class Prices:
             costs[:, self.bars.pairs] += self.bars.add[rows][:, self.bars.place]
         return costs
 
-    def _transfer(self, b: int, gamma: Floats) -> Floats:
+    def _transfer(self, size: int, gamma: Floats) -> Floats:
         t, end, fine = self.crowd.moved
-        return price((t[b], end[b], fine[b]), self.link, gamma)
+        return price((t[size], end[size], fine[size]), self.link, gamma)
 
     def _run(self, kind: int, rows: slice, here: slice) -> Floats:
         return np.asarray(self.crowd.features[kind][rows] @ self._factors[:, here])
@@ -74,9 +74,11 @@ class PricesPlaced(Prices):
         self.device_room: Floats = rooms[:, klass[crowd.owner], crowd.device]
         self.link_room: Floats = rooms[:, klass[crowd.link_owner], crowd.link_server]
 
-    def _transfer(self, b: int, gamma: Floats) -> Floats:
+    def _transfer(self, size: int, gamma: Floats) -> Floats:
         t, end, fine = self.crowd.moved
-        return placed((t[b], end[b], fine[b]), self.link, self.link_room, gamma, self.rate_hz[self.crowd.link_owner])
+        return placed(
+            (t[size], end[size], fine[size]), self.link, self.link_room, gamma, self.rate_hz[self.crowd.link_owner]
+        )
 
     def _run(self, kind: int, rows: slice, here: slice) -> Floats:
         crowd, table = self.crowd, self.crowd.tables[kind]
@@ -94,6 +96,7 @@ class Walk:
 
     def __init__(self, crowd: Crowd, prices: Prices) -> None:
         self.crowd, self.prices, self.each = crowd, prices, prices.each()
+        self._moved: Dict[int, Floats] = {}  # by size
         units, pairs = crowd.units, len(crowd.device)
         until, begins = crowd.listed.until, crowd.listed.first
         self.done: Floats = np.full((units + 1, pairs), np.inf)  # a run has ended here
@@ -157,12 +160,16 @@ class Walk:
         crowd = self.crowd
         arcs, which = spans(crowd.arc_start[pairs], crowd.arc_start[pairs + 1])
         at = boundary[which]
-        move = self.each[at, crowd.slot_first[arcs]] + self.each[at, crowd.slot_second[arcs]] + crowd.fixed[arcs]
+        size = crowd.size_of[at]
+        move = self.each[size, crowd.slot_first[arcs]] + self.each[size, crowd.slot_second[arcs]] + crowd.fixed[arcs]
         order = np.lexsort((self.done[at, crowd.begin[arcs]] + move, which))
         first = np.searchsorted(which[order], np.arange(len(pairs)))
         return np.asarray(arcs[order][first]) if len(pairs) else arcs
 
     def _moves(self, b: int) -> Floats:
         """By arc."""
-        crowd, each = self.crowd, self.each[b]
-        return np.asarray(each[crowd.slot_first] + each[crowd.slot_second] + crowd.fixed)
+        crowd, size = self.crowd, int(self.crowd.size_of[b])
+        if size not in self._moved:
+            each = self.each[size]
+            self._moved[size] = each[crowd.slot_first] + each[crowd.slot_second] + crowd.fixed
+        return self._moved[size]
