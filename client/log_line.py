@@ -5,9 +5,22 @@ unheard then: an error here would come up wherever something is said, and keep i
 """
 
 import contextlib
+import os
 import sys
 
 
 def log_line(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # ValueError: closed at our own end
+    try:
         print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _nobody_reads()
+    except (OSError, ValueError):  # ValueError: closed at our own end
+        return
+
+
+def _nobody_reads() -> None:
+    """What could not be written is tried once more when Python ends, and makes an exit status of 120 of any other."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)

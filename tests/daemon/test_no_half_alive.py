@@ -109,6 +109,7 @@ def started(folder: Path, code: str, stderr: int) -> "subprocess.Popen[bytes]":
     config = folder / "d0.toml"
     config.write_text(config_text(f"mqtt://127.0.0.1:{free_port()}", folder))
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "src"))
+    environment.pop("PYTHONUNBUFFERED", None)  # what cannot be written would be forgotten at once, not at the end
     main = f"{code}\nimport sys, pamdi.cli.main\nsys.exit(pamdi.cli.main.main(['daemon', '--config', {str(config)!r}]))"
     return subprocess.Popen([sys.executable, "-c", main], stdout=subprocess.PIPE, stderr=stderr, env=environment)
 
