@@ -49,6 +49,8 @@ PRICE_RISES = 40
 RENTS = (0.0, 0.03, 0.2, 1.0)  # of a byte while sources are placed anew, by the same
 TIGHT_STIRS = 3
 PLACED_ANEW = 4  # times, where sources are many: those that found no memory come first then
+SOURCES_FEW = 60
+ORDERS_FEW = 4  # in which so few are placed; the best outcome is kept
 STARTS_MAX = 12
 STIRRED_MAX = 2  # of the starts, the best
 PACKED_MAX = 60  # devices
@@ -68,10 +70,11 @@ class Effort(NamedTuple):
     order: int = 0
 
 
-def effort_for(sources: int) -> Effort:
+def effort_for(sources: int, gridded: bool = False) -> Effort:
+    """``gridded``: links are known one by one, and rounds go by arrays."""
     if sources <= 12:
         return Effort(STARTS_MAX, 10, 3)
-    if sources <= 60:
+    if sources <= SOURCES_FEW and not gridded:
         return Effort(4, 10, 4)
     if sources <= 500:
         return Effort(2, 0, 4, SIZES_MANY, rounds=60)
@@ -94,11 +97,11 @@ class Fast:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
         self.problem = problem
-        self.effort = effort if effort is not None else effort_for(len(problem.demands))
         self._clock, self._began, self._until = clock, clock(), seconds
         self.trace: List[Progress] = []
         self._proven = False  # whether the best integral plan is among the starts
         self.grid = grid_of(problem)
+        self.effort = effort if effort is not None else effort_for(len(problem.demands), self.grid is not None)
         self.order = list(range(len(problem.demands)))
         if self.effort.order:
             random.Random(self.effort.order).shuffle(self.order)
@@ -107,7 +110,9 @@ class Fast:
         """The best mixes found, by source; None when no plan was found that memory allows. ``starts``: plans to begin
         from, beside our own."""
         if self.effort.rounds and self.grid is not None:
-            return self._large(self.grid, starts)
+            mixes = self._large(self.grid, starts)
+            if mixes is not None or len(self.order) > SOURCES_FEW:
+                return mixes
         found = self._searches(starts)
         for search in found:
             self._improve(search)
@@ -134,8 +139,9 @@ class Fast:
 
     def _large(self, grid: Grid, starts: Sequence[Sequence[Mix]]) -> Optional[List[Mix]]:
         """The same where sources are many and links are known one by one: all of them at once, by arrays."""
-        own = self._rounds_from(grid)
-        found = [own] if own is not None else []
+        orders = ORDERS_FEW if len(self.order) <= SOURCES_FEW else 1
+        own = [self._rounds_from(grid, self.effort.order + n) for n in range(orders)]
+        found = [rounds for rounds in own if rounds is not None]
         for mixes in starts:
             seeded = Rounds(self.problem, grid, self.effort.sizes)
             if seeded.seed(mixes):
@@ -146,10 +152,10 @@ class Fast:
         best = min(found, key=lambda rounds: (rounds.pool.full(), rounds.pool.objective), default=None)
         return best.mixes() if best is not None else None
 
-    def _rounds_from(self, grid: Grid) -> Optional[Rounds]:
+    def _rounds_from(self, grid: Grid, order: int) -> Optional[Rounds]:
         missed: Set[int] = set()
         for _ in range(PLACED_ANEW):
-            rounds = Rounds(self.problem, grid, self.effort.sizes, self.effort.order)
+            rounds = Rounds(self.problem, grid, self.effort.sizes, order)
             if rounds.place(missed):
                 return rounds
             if rounds.missed() <= missed:
@@ -164,7 +170,8 @@ class Fast:
         return None
 
     def _note_rounds(self, rounds: Rounds, phase: str) -> None:
-        objective = math.inf if rounds.pool.full() else rounds.pool.objective
+        before = min((step.objective for step in self.trace[-1:]), default=math.inf)
+        objective = before if rounds.pool.full() else min(before, rounds.pool.objective)
         self.trace.append(Progress(self._clock() - self._began, objective, phase))
 
     def late(self) -> bool:
