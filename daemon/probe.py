@@ -3,8 +3,11 @@
     delay = the small one's round trip / 2        rate = bytes between the two / time between the two
 
 Both by the smallest times of the last few rounds: whatever else happens to a probe (a busy loop, a busy machine, a work
-that goes first) only ever makes it later. Rounds with other traffic on the link are kept apart, as what is left beside
-the works: their median.
+that goes first) only ever makes it later. But a small one that is late makes the difference small, and the link fast:
+it is taken away only where nothing else moved while it was under way, *in either direction*, for its echo comes behind
+what the peer sends, such as the peer's own large probe. Where there is no such one, nothing is taken away, and the rate
+is at least what is said. Rounds with other traffic leaving are kept apart, as what is left beside the works: their
+median.
 
 A probe never goes before a work: its urgency is 0, below every class, and at each frame the more urgent message goes
 first. It never takes more than a stated share of the link's time: after a round that took t seconds, the next waits
@@ -20,7 +23,7 @@ import asyncio
 import random
 from collections import deque
 from statistics import median
-from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Protocol
+from typing import Any, Callable, Deque, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol
 
 import msgspec
 
@@ -37,6 +40,7 @@ ROUNDS_KEPT = 16
 TICK_S = 0.25
 JITTER = 0.25
 OVERHEAD_BYTES_MAX = 4096  # of other messages (beacons, requests) during a round that still counts as idle
+ALONE_BYTES_MAX = 1024  # and while a small probe and its echo are under way, each way, for them to count as alone
 
 _ZEROS = memoryview(bytes(LARGE_BYTES_MAX))
 
@@ -65,22 +69,20 @@ class Carrier(Protocol):
 
 
 class Round(NamedTuple):
-    """Seconds until the echo of the small and the large probe, the latter's bytes, and whether nothing else moved."""
+    """Seconds until the echo of the small and the large probe, and the latter's bytes. ``idle``: nothing else left;
+    ``alone``: while the small one was under way nothing else came either."""
 
     small_s: float
     large_s: float
     nbytes: int
     idle: bool
-
-    @property
-    def rate_bytes_per_s(self) -> float:
-        return (self.nbytes - SMALL_BYTES) / max(self.large_s - self.small_s, 1e-6)
+    alone: bool
 
 
 class _Target:
     """One neighbour. ``sent_at``: of what waits for its echo, None between rounds; ``sent_bytes``: its size;
     ``out_before``: what had left when it was sent. ``probed_bytes``: of this round so far. ``alone``: nothing was
-    before the small probe."""
+    before the small probe, nor beside it and its echo. ``moved_before``, ``in_before``: when the round began."""
 
     def __init__(self, next_at: float) -> None:
         self.rounds: Deque[Round] = deque(maxlen=ROUNDS_KEPT)
@@ -93,7 +95,7 @@ class _Target:
         self.nbytes = LARGE_BYTES_MIN
         self.sent_at: Optional[float] = None
         self.small_s: Optional[float] = None
-        self.moved_before = 0.0
+        self.moved_before = self.in_before = 0.0
 
 
 class Probes:
@@ -122,7 +124,7 @@ class Probes:
                 self._end(target, now)
             if target.sent_at is None and now >= target.next_at:
                 target.began_at, target.small_s = now, None
-                target.moved_before, target.probed_bytes = _moved(counts), 0
+                target.moved_before, target.in_before, target.probed_bytes = _moved(counts), _came(counts), 0
                 target.alone = not counts.get("bytes_waiting", 0)
                 self._send(peer, target, False, SMALL_BYTES, now)
 
@@ -136,10 +138,11 @@ class Probes:
             return
         if not probe.large and target.small_s is None:
             target.small_s = now - target.sent_at
-            target.alone = target.alone and self._idle(peer, target)
+            target.alone = target.alone and self._undisturbed(peer, target)
             self._send(peer, target, True, LARGE_BYTES_MIN, now)
         elif probe.large and target.small_s is not None:
-            self._large_echoed(peer, target, Round(target.small_s, now - target.sent_at, target.sent_bytes, False), now)
+            found = Round(target.small_s, now - target.sent_at, target.sent_bytes, False, target.alone)
+            self._large_echoed(peer, target, found, now)
 
     def document(self) -> Dict[str, Any]:
         """Per neighbour; ``null`` where nothing is known yet. ``share_max`` and the bytes say what probing may cost."""
@@ -169,7 +172,7 @@ class Probes:
     def _learn(self, target: _Target, found: Round, counts: Mapping[str, float]) -> None:
         target.rounds.append(found)
         target.done += 1
-        small_s = found.small_s if target.alone else None
+        small_s = found.small_s if found.alone else None
         moved_bytes = counts.get("bytes_out", 0) - target.out_before
         self._sight(target, Sighting(small_s, found.large_s, found.nbytes - SMALL_BYTES, moved_bytes, found.idle))
 
@@ -186,9 +189,15 @@ class Probes:
         target.sighted += 1
 
     def _idle(self, peer: str, target: _Target) -> bool:
-        """Whether nothing but probes and small messages has moved since the round began."""
+        """Whether nothing but probes and small messages has left since the round began."""
         moved = _moved(self._counts(peer)) - target.moved_before
         return moved <= target.probed_bytes + OVERHEAD_BYTES_MAX + target.probed_bytes // 1000
+
+    def _undisturbed(self, peer: str, target: _Target) -> bool:
+        """Whether next to nothing has left or come beside the small probe and its echo."""
+        counts = self._counts(peer)
+        left, came = _moved(counts) - target.moved_before, _came(counts) - target.in_before
+        return max(left, came) <= SMALL_BYTES + ALONE_BYTES_MAX
 
     def _counts(self, peer: str) -> Mapping[str, float]:
         return self._links.counters().get(peer, {})
@@ -204,13 +213,12 @@ class Probes:
 
     def _said(self, target: _Target) -> Dict[str, Any]:
         idle = [found for found in target.rounds if found.idle]
-        busy = [found for found in target.rounds if not found.idle]
         rate, delay_s = rate_and_delay(target.recent)
         return {
             "delay_s": _rounded(min((found.small_s for found in target.rounds), default=None), 2),
-            "rate_bytes_per_s": idle_rate(idle),
-            "beside_works_bytes_per_s": round(median(found.rate_bytes_per_s for found in busy)) if busy else None,
-            "rounds": target.done, "idle_rounds": len(idle), "busy_rounds": len(busy), "lost": target.lost,
+            "rate_bytes_per_s": idle_rate(target.rounds), "beside_works_bytes_per_s": busy_rate(target.rounds),
+            "rounds": target.done, "idle_rounds": len(idle), "busy_rounds": len(target.rounds) - len(idle),
+            "lost": target.lost,
             "probe_bytes": target.nbytes, "share_max": self._config.share_max,
             "recent": {
                 "rate_bytes_per_s": None if rate is None else round(rate), "delay_s": _rounded(delay_s, 1),
@@ -219,18 +227,37 @@ class Probes:
         }  # fmt: skip
 
 
-def idle_rate(rounds: List[Round]) -> Optional[int]:
-    """Of the rounds with the largest probe: its bytes over the difference of the smallest times. Bytes per second."""
-    largest = max((found.nbytes for found in rounds), default=0)
-    same = [found for found in rounds if found.nbytes == largest]
-    if not same:
-        return None
-    small_s, large_s = min(found.small_s for found in rounds), min(found.large_s for found in same)
-    return round(Round(small_s, large_s, largest, True).rate_bytes_per_s)
+def idle_rate(rounds: Iterable[Round]) -> Optional[int]:
+    """Of the idle rounds with the largest probe: its bytes over the difference of the smallest times. Bytes per second;
+    at least so many where no small probe was alone."""
+    idle = [found for found in rounds if found.idle]
+    largest = max((found.nbytes for found in idle), default=0)
+    same = [found.large_s for found in idle if found.nbytes == largest]
+    return round(_rate(largest, min(same), _alone_s(idle))) if same else None
+
+
+def busy_rate(rounds: Iterable[Round]) -> Optional[int]:
+    """What was left for the large probe beside works, the median of such rounds. Bytes per second."""
+    known = list(rounds)
+    alone_s = _alone_s(known)
+    busy = [_rate(found.nbytes, found.large_s, alone_s) for found in known if not found.idle]
+    return round(median(busy)) if busy else None
+
+
+def _alone_s(rounds: Iterable[Round]) -> float:
+    return min((found.small_s for found in rounds if found.alone), default=0.0)
+
+
+def _rate(nbytes: int, large_s: float, small_s: float) -> float:
+    return (nbytes - SMALL_BYTES) / max(large_s - small_s, 1e-6)
 
 
 def _moved(counts: Mapping[str, float]) -> float:
     return counts.get("bytes_out", 0) + counts.get("bytes_waiting", 0)
+
+
+def _came(counts: Mapping[str, float]) -> float:
+    return counts.get("bytes_in", 0)
 
 
 def _rounded(value: Optional[float], parts: int) -> Optional[float]:

@@ -6,7 +6,9 @@ Whatever else happens to a round only ever makes it later, so the best of a few 
 works counts too: a probe goes behind all works, so while it waits and leaves, the link is never idle, and everything
 that left in that time, works and probe, is what the link can do. Without that a link that became slow under load would
 never be seen: there is no idle moment on it. For the same reason a probe that never came back counts where it still
-waits to leave. A small probe that waited behind works tells nothing of the delay.
+waits to leave. A small probe that waited behind
+anything, or whose echo did, tells nothing of the delay; nor is its time taken away from the large one's, which would
+make a link as fast as one likes. Without any that did not wait, the rate is at least what is said.
 """
 
 from typing import Iterable, NamedTuple, Optional, Tuple
@@ -15,7 +17,7 @@ RECENT = 3  # rounds: one of them undisturbed is enough
 
 
 class Sighting(NamedTuple):
-    """Of one round. ``small_s``, ``large_s``: seconds until the echo, ``small_s`` None where works went before it.
+    """Of one round. ``small_s``, ``large_s``: seconds until the echo, ``small_s`` None where anything went before it.
     ``nbytes``: of the large probe beyond the small one; ``moved_bytes``: that left beside and with it in ``large_s``;
     ``idle``: nothing else did."""
 
