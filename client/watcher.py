@@ -11,7 +11,7 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.device_stats import DeviceStats
 from pamdi.client.loops import end
 from pamdi.client.mqtt import Connection
-from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, SourceSpec
+from pamdi.core.allocation import SMALL_FLEET_DEVICES_MAX, AllocationState, DeviceAllocation, DeviceInfo, SourceSpec
 from pamdi.core.messages import Beacon
 from pamdi.core.topics import Topics
 
@@ -55,9 +55,11 @@ class Watcher:
             await end([self._task])
 
     def settled(self, devices: List[str], policy: str, sources: List[str]) -> bool:
-        """Whether every device holds what the newest epoch wants of it, for these sources under this policy."""
+        """Whether every device holds what the newest epoch wants of it, for these sources under this policy. In a fleet
+        that is not small: what it was last told."""
         epochs = {self.wanted[d].epoch for d in devices if d in self.wanted}
-        return len(epochs) == 1 and all(self._settled(device, policy, sources) for device in devices)
+        together = len(epochs) == 1 or len(self.wanted) > SMALL_FLEET_DEVICES_MAX
+        return together and all(self._settled(device, policy, sources) for device in devices)
 
     def admits(self, head: str, source: str) -> bool:
         """Whether the head of ``source`` obeys an epoch that knows it."""

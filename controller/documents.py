@@ -5,11 +5,10 @@ from typing import Dict, FrozenSet, Iterable, Mapping, Optional, Tuple
 import msgspec
 
 from pamdi.controller.fleet import Unit
+from pamdi.controller.narrow import Routes, is_small, routes_by_device
 from pamdi.controller.reach import Ground, Neighbourhood, who_needs_a_tunnel
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import DeviceAllocation, DeviceInfo, Resident, Route
-
-Routes = Mapping[str, Tuple[Route, ...]]
 
 
 def write_documents(
@@ -21,7 +20,7 @@ def write_documents(
     admitted: Iterable[str],
 ) -> Optional[Dict[str, DeviceAllocation]]:
     """By device, with epoch 0; None: the next call goes on (``Neighbourhood``). Every device knows all admitted
-    sources, and all models, since any work may pass."""
+    sources, and all models, since any work may pass. ``narrow``: what else of the fleet it is told."""
     wanted, names = ground.wanted, frozenset(admitted)
     sources = tuple(source.spec() for source in wanted.sources if source.id in names)
     tunnels = who_needs_a_tunnel(infos, frozenset(source.device for source in sources), routes)
@@ -29,6 +28,7 @@ def write_documents(
     if neighbours is None:
         return None
     models = tuple(wanted.specs[name] for name in sorted(wanted.specs))
+    told = routes_by_device(asks, wanted.policy, sources, routes)
     return {
         id: DeviceAllocation(
             epoch=0,
@@ -36,11 +36,21 @@ def write_documents(
             segments=tuple(_resident(wanted, unit, infos[id].type) for unit in sorted(units)),
             sources=sources,
             models=models,
-            routes=dict(routes),
+            routes=told[id],
             neighbours=neighbours[id],
         )
         for id, units in asks.items()
     }
+
+
+def news(
+    documents: Mapping[str, DeviceAllocation], published: Mapping[str, DeviceAllocation], epoch: int
+) -> Dict[str, DeviceAllocation]:
+    """Which of ``documents`` (of no epoch yet) are to be told, as those of ``epoch``, to a fleet that was told what is
+    ``published``: in a small one all as soon as one has changed, in a larger one those that have."""
+    changed = [id for id, said in documents.items() if id not in published or content(published[id]) != said]
+    ids = documents if changed and is_small(len(documents)) else changed
+    return {id: with_epoch(documents[id], epoch) for id in ids}
 
 
 def content(document: DeviceAllocation) -> DeviceAllocation:

@@ -9,6 +9,7 @@ from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optiona
 
 from pamdi.controller.fleet import DeviceEntry
 from pamdi.controller.measured_links import Figures, Pair, with_measured
+from pamdi.controller.narrow import BriefNeighbour, is_small
 from pamdi.controller.network import Network
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import DeviceInfo, Neighbour, Route
@@ -88,15 +89,17 @@ def neighbours_of(
         others = set(infos)
     else:
         others = direct | tunnels.get(id, set())
-    found = (_neighbour(id, other, network, infos) for other in sorted(others & set(infos)) if other != id)
+    brief = not is_small(len(infos))
+    found = (_neighbour(id, other, network, infos, brief) for other in sorted(others & set(infos)) if other != id)
     return tuple(neighbour for neighbour in found if neighbour is not None)
 
 
-def _neighbour(a: str, b: str, network: Network, infos: Mapping[str, DeviceInfo]) -> Optional[Neighbour]:
+def _neighbour(a: str, b: str, network: Network, infos: Mapping[str, DeviceInfo], brief: bool) -> Optional[Neighbour]:
     direct, info = network.link(a, b), infos[b]
     plane = "mqtt" if "mqtt" in (infos[a].data_plane, info.data_plane) else "link"
+    kind = BriefNeighbour if brief else Neighbour
     if direct is not None and network.link(b, a) is not None:  # most pairs of a mesh, which has very many
-        return Neighbour(b, info.host, info.port, direct.rate_bytes_per_s, direct.delay_s, (), plane)
+        return kind(b, info.host, info.port, direct.rate_bytes_per_s, direct.delay_s, (), plane)
     path = network.path(a, b)
     if not path or not (network.both_ways or network.path(b, a)):
         return None
@@ -104,4 +107,5 @@ def _neighbour(a: str, b: str, network: Network, infos: Mapping[str, DeviceInfo]
     delay_s = sum(link.delay_s for link in path)
     via: List[str] = [] if plane == "mqtt" else [link.b for link in path[:-1]]
     rate = path[0].rate_bytes_per_s if len(path) == 1 else 1 / seconds_per_byte
-    return Neighbour(b, info.host, info.port, rate, delay_s, tuple(via), plane)
+    host, port = ("", 0) if brief and via else (info.host, info.port)
+    return kind(b, host, port, rate, delay_s, tuple(via), plane)

@@ -1,9 +1,8 @@
 """From what the fleet says to what it is told: make-before-break, by epoch.
 
 Pure: facts in, documents out, time an argument. ``allocation`` says what should be held where; ``transition`` says
-how far one can go towards it now; a document is published when its content changes, and then all documents carry the
-new epoch. So one epoch asks for old and new together, the next, once every device has reported the new ready under
-it, only for the new.
+how far one can go towards it now; documents whose content changes are published with a new epoch, in a small fleet
+all the others too. So one epoch asks for old and new together, the next, once all have the new ready, only for the new.
 
 Facts that come together lead to one plan: it is made ``settle_s`` after the last of them, and no later than
 ``SETTLES_MAX`` times that after the first. In a large fleet it is a plan that is quickly found, and ``question`` says
@@ -15,7 +14,7 @@ from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 from pamdi.client.device_stats import Probed
 from pamdi.controller.allocation import Outcome, units_of
 from pamdi.controller.conditions import conditions
-from pamdi.controller.documents import content, routes_now, units_asked, with_epoch, write_documents
+from pamdi.controller.documents import news, routes_now, units_asked, write_documents
 from pamdi.controller.fleet import DeviceEntry, Fleet, Unit
 from pamdi.controller.kept import KeptLink
 from pamdi.controller.measured_links import (
@@ -27,6 +26,7 @@ from pamdi.controller.measured_links import (
     tensor_bytes,
     with_measured,
 )
+from pamdi.controller.narrow import Routes
 from pamdi.controller.network import Network
 from pamdi.controller.planning import Answer, Question, again, answer, searched_beside
 from pamdi.controller.reach import Ground, Neighbourhood
@@ -51,6 +51,7 @@ class Rollout:
         self.epoch = epoch
         self.devices: Dict[str, Seen] = {}
         self.published: Dict[str, DeviceAllocation] = {}
+        self._routes: Routes = {}  # all of them, as documents were last written with
         self.refused: Dict[str, str] = {}
         self.remarks: Tuple[str, ...] = ()
         self.weighed: Optional[Weighed] = None  # of the last plan that was made afresh too
@@ -206,21 +207,19 @@ class Rollout:
             self._make_plan()
             if self._beside is not None:
                 return {}  # a large fleet's documents have ticks of their own
-        if self._plan is None or not self._changed:
-            return {}
-        documents = self._documents()
+        documents = self._documents() if self._plan is not None and self._changed else None
         if documents is None:
             return {}
         self._changed = False
-        told = {id: document for id, document in self.published.items() if id in documents}
-        if {id: content(document) for id, document in told.items()} == documents:
+        told = news(documents, self.published, self.epoch + 1)
+        if not told:
             return {}
         self.epoch += 1
-        self.published = {id: with_epoch(document, self.epoch) for id, document in documents.items()}
-        for id, document in self.published.items():
+        self.published = {id: told.get(id) or self.published[id] for id in documents}
+        for id, document in told.items():
             before = self.devices[id].told
             self.devices[id].told = {unit: before.get(unit, self.epoch) for unit in units_asked(document)}
-        return self.published
+        return told
 
     def settled(self) -> bool:
         """Whether every device that is online holds exactly what the plan wants, as far as it can."""
@@ -373,11 +372,13 @@ class Rollout:
         self.remarks = tuple(dict.fromkeys(self.remarks + step.remarks))
         self.gap = step.gap
         infos = {id: info for id, info in self._infos().items() if id in holders}
-        routes = self._plan.routes
-        if not step.switched and self.published:
-            routes = dict(routes_now(routes, next(iter(self.published.values())).routes, step.asks, admitted))
+        before = self._routes if self.published and not step.switched else {}
+        routes = routes_now(self._plan.routes, before, step.asks, admitted)
         ground = Ground(self._basis, self._boards(), self._links_of_plan)
-        return write_documents(ground, self._neighbourhood, step.asks, infos, routes, admitted)
+        documents = write_documents(ground, self._neighbourhood, step.asks, infos, routes, admitted)
+        if documents is not None:
+            self._routes = routes
+        return documents
 
     def _holder(self, id: str, known: Mapping[Unit, int]) -> Holder:
         seen = self.devices[id]

@@ -10,6 +10,8 @@ import msgspec
 
 from pamdi.core.segment import Segment
 
+SMALL_FLEET_DEVICES_MAX = 64  # up to here every device is told everything, at every epoch
+
 
 class SourceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A source of works. ``gamma``: the paper's priority weight, larger is more urgent; ``alpha``: the accuracy term
@@ -121,7 +123,9 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class DeviceAllocation(msgspec.Struct, frozen=True):
-    """One device's part of an epoch. ``sources`` and ``models`` list all that may pass through it."""
+    """One device's part of an epoch. ``sources`` and ``models`` list all that may pass through it. In a fleet that is
+    not small ``routes`` are those that pass it, unless the policy binds works to them, and a device whose part stays
+    as it is keeps it, at the epoch in which it was said."""
 
     epoch: int
     policy: str = "pa-mdi"

@@ -8,6 +8,7 @@ from typing import Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Tuple
 
 from pamdi.controller.allocation import allocate
 from pamdi.controller.fleet import ModelEntry, Unit
+from pamdi.controller.narrow import routes_by_device
 from pamdi.controller.routes import ar_mdi_routes
 from pamdi.core.allocation import DeviceAllocation, ModelSpec, Neighbour, Resident, Route
 from pamdi.simulator.scenario import Scenario
@@ -66,11 +67,12 @@ class Documents:
     """The documents of one run, by device, at any epoch."""
 
     def __init__(self, scenario: Scenario, policy: str, placing: Placing) -> None:
-        self._policy, self._placing = policy, placing
+        self._policy = policy
         self._models: Dict[str, ModelEntry] = {model.id: model for model in scenario.model}
         self._devices = {device.id: device for device in scenario.device}
         self._sources = tuple(source.spec() for source in scenario.source)
         self._specs = tuple(ModelSpec(model.id, tuple(model.bytes)) for model in scenario.model)
+        self._routes = routes_by_device(self._devices, policy, self._sources, placing.routes)
         self._neighbours = {a: {b: neighbour(b, path) for b, path in to.items()} for a, to in placing.paths.items()}
 
     def of(self, id: str, epoch: int, units: Iterable[Unit]) -> DeviceAllocation:
@@ -80,7 +82,7 @@ class Documents:
             segments=tuple(self._resident(id, unit) for unit in sorted(units)),
             sources=self._sources,
             models=self._specs,
-            routes=self._placing.routes,
+            routes=self._routes[id],
             neighbours=tuple(self._neighbours[id].values()),
         )
 

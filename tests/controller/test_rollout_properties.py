@@ -1,11 +1,14 @@
 """Whatever happens in whatever order: no publication lets go of what nobody else has, and the fleet settles."""
 
-from typing import List, Tuple
+from typing import Iterator, List, Tuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pamdi.controller import narrow
 from pamdi.controller.seen import RETRY_S_MAX
+from pamdi.core.allocation import SMALL_FLEET_DEVICES_MAX
 from tests.controller.fleets import UNIT_BYTES, gate, net, wanted, yard
 from tests.controller.pretend import PretendFleet
 
@@ -34,6 +37,14 @@ SOURCES = [
     [gate(), yard("d1", "other")],
     [yard("d1", "other")],
 ]
+
+
+@pytest.fixture(autouse=True, scope="module", params=[SMALL_FLEET_DEVICES_MAX, 0], ids=["all", "concerned"])
+def told(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An epoch is told to everybody, as in a small fleet, or to whom it concerns."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(narrow, "SMALL_FLEET_DEVICES_MAX", request.param)
+        yield
 
 
 def play(fleet: PretendFleet, story: List[Move]) -> None:
