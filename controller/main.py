@@ -22,6 +22,8 @@ from pamdi.controller.beside import SearchFailed, searched
 from pamdi.controller.commands import Commands
 from pamdi.controller.config import WatchedConfig
 from pamdi.controller.kept import Kept, KeptFile
+from pamdi.controller.narrow import is_small
+from pamdi.controller.outbox import Outbox
 from pamdi.controller.rollout import Rollout
 from pamdi.controller.slowed import BeaconSeconds
 from pamdi.core.allocation import AllocationState, DeviceInfo, SourceSpec
@@ -60,6 +62,7 @@ class Controller:
         self.unreadable = 0
         will = Will(self._topics.controller("state"), b"offline")
         self._mqtt = Connection(config.broker, "pamdi-controller", self._message, self._connected, will, log)
+        self._outbox = Outbox(self._publish_allocation, log)
         for topic in ("state", "info", "allocation/state", "drain", "beacon", "stats"):
             self._mqtt.subscribe(self._topics.device("+", topic))
         for topic in ("config", "submit", "cancel"):
@@ -144,9 +147,10 @@ class Controller:
         documents = rollout.tick(self._now())
         self._keep()
         if documents:
-            self._log(f"epoch {rollout.epoch}: {', '.join(f'{d} {len(a.segments)}' for d, a in documents.items())}")
-            for id in documents:
-                self._publish_allocation(id)
+            told = [f"{id} {len(document.segments)}" for id, document in documents.items()]
+            self._log(f"epoch {rollout.epoch}: {', '.join(told) if is_small(len(told)) else _few(told)}")
+        self._outbox.tell(documents)
+        self._outbox.go_on()
         self._say_news()
         self._publish_sources()
         for report in self._commands.finished(self._now()):
@@ -170,9 +174,9 @@ class Controller:
             self._log(line)
         self._said = lines
 
-    def _publish_allocation(self, id: str) -> None:
-        document = self._rollout.published[id]
-        self._mqtt.publish(self._topics.device(id, "allocation/set"), msgspec.json.encode(document), 1, True)
+    def _publish_allocation(self, id: str, payload: bytes, done: Callable[[bool], None]) -> bool:
+        topic = self._topics.device(id, "allocation/set")
+        return self._mqtt.publish(topic, payload, 1, True, lambda: done(True), lambda why: done(False))
 
     def _publish_sources(self, again: bool = False) -> None:
         # Every key is written out, defaults too: people read this, and other programs.
@@ -191,8 +195,7 @@ class Controller:
         # Asked to stop before it was connected, it has said so already, and must not be online after that.
         state = b"stopped" if self._stop.is_set() else b"online"
         self._mqtt.publish(self._topics.controller("state"), state, 1, True)
-        for id in self._rollout.published:
-            self._publish_allocation(id)
+        self._outbox.again(self._rollout.published)
         self._publish_sources(again=True)
 
     # -- in --------------------------------------------------------------------------------------------------------
