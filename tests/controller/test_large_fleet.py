@@ -15,7 +15,7 @@ import pytest
 
 from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.mqtt import Connection
-from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, SlotState
+from pamdi.core.allocation import SMALL_FLEET_DEVICES_MAX, AllocationState, DeviceAllocation, DeviceInfo, SlotState
 from pamdi.core.topics import Topics
 from tests.brokers import have_mosquitto, running, start_mosquitto
 from tests.daemon.running import MODEL, ROOT, STORE, WAIT_S
@@ -48,6 +48,7 @@ class Crowd:
     def __init__(self, url: str) -> None:
         self.topics = Topics()
         self.told: List[DeviceAllocation] = []
+        self.by_device: Dict[str, DeviceAllocation] = {}
         self.reports: List[Dict[str, Any]] = []
         self.states: List[bytes] = []
         self.mqtt = Connection(BrokerConfig(url), "crowd", self._message)
@@ -61,6 +62,7 @@ class Crowd:
         if parsed.kind == "device":
             document = msgspec.json.decode(payload, type=DeviceAllocation)
             self.told.append(document)
+            self.by_device[parsed.id] = document
             slots = tuple(SlotState(r.model, r.first, r.stop, "ready", "") for r in document.segments)
             self._say(parsed.id, "allocation/state", AllocationState(document.epoch, slots))
         elif parsed.leaf == "report":
@@ -84,6 +86,9 @@ class Crowd:
         order = json.dumps({"id": command, "on": True}).encode()
         self.mqtt.publish(self.topics.device(id, "drain"), order, 1)
 
+    def newest(self) -> Dict[str, DeviceAllocation]:
+        return dict(self.by_device)
+
     @property
     def epoch(self) -> int:
         return max((document.epoch for document in self.told), default=0)
@@ -98,6 +103,7 @@ class Play:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, env=dict(os.environ, PYTHONPATH=str(ROOT / "src")))
         self.crowd = Crowd(url)
+        self.restart_broker: Callable[[], None]
 
     def log(self) -> str:
         return self._log.read_text()
@@ -122,6 +128,7 @@ class Play:
 async def played(folder: Path) -> AsyncIterator[Play]:
     with running(start_mosquitto(folder)) as broker:
         play = Play(folder, broker.url)
+        play.restart_broker = broker.restart
         task = asyncio.ensure_future(play.crowd.mqtt.run())
         try:
             await asyncio.wait_for(play.crowd.mqtt.connected.wait(), WAIT_S)
@@ -188,3 +195,27 @@ async def test_a_controller_that_is_stopped_during_a_search_ends_at_once_and_tak
             await asyncio.sleep(0.02)
         assert play.crowd.states[-1:] == [b"stopped"]
         assert "Traceback" not in play.log() and "came to nothing" not in play.log()
+
+
+async def test_a_fleet_whose_devices_are_told_only_what_concerns_them_settles_and_is_told_all_of_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents are of several epochs then; a broker that has forgotten them is given each device's own."""
+    monkeypatch.setattr(sys.modules[__name__], "DEVICES", SMALL_FLEET_DEVICES_MAX + 10)
+    async with played(tmp_path) as play:
+        crowd = play.crowd
+        await play.until(lambda: len(crowd.newest()) == DEVICES and play.search() is None and crowd.epoch > 1)
+        crowd.drain("d50", "c1")
+        await play.until(lambda: [report for report in crowd.reports if report["status"] == "done"])
+        newest = crowd.newest()
+        assert len({document.epoch for document in newest.values()}) > 1
+        assert newest["d50"].segments == () and all(d.segments for id, d in newest.items() if id != "d50")
+        for id, document in newest.items():
+            heads = {source.id for source in document.sources if source.device == id}
+            assert len(document.sources) == SOURCES and heads <= set(document.routes)
+            for source, ways in document.routes.items():
+                assert source in heads or any(visit.device == id for way in ways for visit in way.visits)
+        crowd.told.clear()
+        crowd.by_device.clear()
+        play.restart_broker()
+        await play.until(lambda: crowd.newest() == newest)
