@@ -68,9 +68,9 @@ engines-exact: $(VENV)/ready
 	$(BIN)/python -m benchmarks.engines_memory
 
 # Minutes: the solver beside exact, on large fleets, and every plan there is on a hundred small ones.
-bench-allocation: $(VENV)/ready
+bench-allocation: $(VENV)/ready mosquitto
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.allocation --largest
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.live --allocate
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.live --allocate --publish
 
 exhaustive: $(VENV)/ready
 	PAMDI_EXHAUSTIVE=1 $(BIN)/python -m pytest -q -s -o faulthandler_timeout=1800 tests/controller/solver/test_exact.py
