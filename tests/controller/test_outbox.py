@@ -131,7 +131,9 @@ async def test_epochs_that_exceed_the_queue_while_the_broker_is_away_are_all_tol
     epochs = [{id: DeviceAllocation(epoch, policy="x" * 10_000) for id in ids} for epoch in (1, 2)]
 
     def hear(topic: str, payload: bytes, retained: bool) -> None:
-        heard[topic] = msgspec.json.decode(payload)["epoch"]
+        epoch = msgspec.json.decode(payload)["epoch"]
+        assert epoch >= heard.get(topic, 0), "an older one has followed a newer one"
+        heard[topic] = epoch
 
     def publish(id: str, payload: bytes, done: Callable[[bool], None]) -> bool:
         return speaker.publish(f"set/{id}", payload, 1, True, functools.partial(done, True))
