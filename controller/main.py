@@ -21,7 +21,7 @@ from pamdi.client.payloads import ResultJson, id_of, read_command
 from pamdi.controller.beside import SearchFailed, searched
 from pamdi.controller.commands import Commands
 from pamdi.controller.config import WatchedConfig
-from pamdi.controller.kept import Kept, KeptFile
+from pamdi.controller.kept import KeptFile
 from pamdi.controller.rollout import Rollout
 from pamdi.controller.slowed import BeaconSeconds
 from pamdi.core.allocation import AllocationState, DeviceInfo, SourceSpec
@@ -47,7 +47,7 @@ class Controller:
         self._kept = self._kept_file.read()
         if self._kept_file.said:
             log(self._kept_file.said)
-        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained), self._kept.links)
+        self._rollout = Rollout(self._file.wanted, self._kept)
         self._commands = Commands(self._rollout)
         self._topics = Topics(config.broker.prefix)
         self._loop = asyncio.get_running_loop()
@@ -279,7 +279,7 @@ class Controller:
 
     def _keep(self) -> None:
         """Before anything is published: an epoch that was said must never be said again."""
-        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)), self._rollout.kept_links)
+        kept = self._rollout.kept()
         if kept != self._kept:
             self._kept = kept
             if not self._kept_file.write(kept):
