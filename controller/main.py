@@ -48,7 +48,7 @@ class Controller:
         if self._kept_file.said:
             log(self._kept_file.said)
         self._rollout = Rollout(self._file.wanted, self._kept)
-        self._commands = Commands(self._rollout)
+        self._commands = Commands(self._rollout, lambda: self._file.rejected)
         self._topics = Topics(config.broker.prefix)
         self._loop = asyncio.get_running_loop()
         self._stop, self._hup = asyncio.Event(), False
