@@ -5,7 +5,7 @@ not settled within ``REPORT_S_MAX``; or failed. The same id again gets the last 
 The last report on a reallocation says what it gained or would have, and at which price (``allocation``).
 """
 
-from typing import Dict, List, Optional
+from typing import Callable, Dict, List, Optional
 
 import msgspec
 
@@ -26,8 +26,10 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Commands:
-    def __init__(self, rollout: Rollout) -> None:
-        self._rollout = rollout
+    """``rejected``: why the newest configuration is not in use, or nothing."""
+
+    def __init__(self, rollout: Rollout, rejected: Callable[[], str] = str) -> None:
+        self._rollout, self._rejected = rollout, rejected
         self._last: Dict[str, Report] = {}
         self._open: Dict[str, float] = {}
         self._weighing: Dict[str, Optional[Weighed]] = {}  # of open reallocations: what had been weighed before
@@ -82,7 +84,9 @@ class Commands:
     def _outcome(self) -> List[str]:
         rollout = self._rollout
         refused = [f"source {id} is not admitted: {why}" for id, why in sorted(rollout.refused.items())]
-        return [f"every device holds its part of epoch {rollout.epoch}", *rollout.remarks, *refused]
+        why = self._rejected()
+        unused = [f"the newest configuration is not in use: {why}"] if why else []
+        return [*unused, f"every device holds its part of epoch {rollout.epoch}", *rollout.remarks, *refused]
 
     def _keep(self, report: Report) -> Report:
         self._last[report.id] = report

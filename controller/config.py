@@ -28,7 +28,7 @@ from pamdi.controller.slowed import Terms as SpeedTerms
 from pamdi.controller.solver.moving import Terms as MovingTerms
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import ModelSpec
-from pamdi.core.errors import ConfigError
+from pamdi.core.errors import ConfigError, PamdiError
 from pamdi.core.policy import policy_named
 from pamdi.engines.manifest import Manifest, read_manifest
 
@@ -221,6 +221,7 @@ class WatchedConfig:
         self._path = path
         self._stamp = self._look()
         self.config, self.wanted = read_config(path)
+        self.rejected = ""  # why the present content is not in use
 
     def changed(self, whatever: bool = False) -> Optional[Wanted]:
         """The new configuration, once per change (``whatever``: even without one). Raises PamdiError once per bad
@@ -229,10 +230,14 @@ class WatchedConfig:
         if stamp == self._stamp and not whatever:
             return None
         self._stamp = stamp
-        config, wanted = read_config(self._path)
-        if (config.broker, config.state_dir) != (self.config.broker, self.config.state_dir):
-            raise ConfigError(f"{self._path}: [broker] or state_dir has changed: restart the controller for that")
-        self.config, self.wanted = config, wanted
+        try:
+            config, wanted = read_config(self._path)
+            if (config.broker, config.state_dir) != (self.config.broker, self.config.state_dir):
+                raise ConfigError(f"{self._path}: [broker] or state_dir has changed: restart the controller for that")
+        except PamdiError as error:
+            self.rejected = str(error)
+            raise
+        self.config, self.wanted, self.rejected = config, wanted, ""
         return wanted
 
     def _look(self) -> Tuple[int, int, int]:

@@ -216,11 +216,10 @@ def check_links(links: Sequence[LinkEntry], meshes: Sequence[MeshEntry], where: 
 
 
 def check_sources(sources: Sequence[SourceEntry], models: Iterable[str], where: str) -> None:
+    """Beside what each says of itself (``SourceSpec``)."""
     check_ids("source", [source.id for source in sources], where)
     for source in sources:
         _must_know("model", source.model, models, f"{where}: source {source.id}")
-        if not valid_id(source.device):
-            raise ConfigError(f"{where}: source {source.id}: device {source.device!r} is not an id: {_ID_RULE}")
         if not 0 < source.gamma < float("inf") or not 0 < source.rate_hz < float("inf"):
             raise ConfigError(f"{where}: source {source.id}: gamma and rate_hz must be positive and finite")
 

@@ -1,5 +1,6 @@
-"""What a controller must not forget over a restart: its epoch, which devices people have drained, and which links are
-not what is stated; it would else send works over a bad one until it has found that out anew."""
+"""What a controller must not forget over a restart: its epoch, which devices people have drained, which links are not
+what is stated, and which devices are slower than their tables; it would else send works over a bad link, or to a hot
+board, until it has found that out anew."""
 
 from pathlib import Path
 from typing import Tuple
@@ -19,10 +20,21 @@ class KeptLink(msgspec.Struct, frozen=True):
     guess: bool = False
 
 
+class KeptSlower(msgspec.Struct, frozen=True):
+    """A device in one life (``instance``), and what it is planned with (``slowed.Slower``): ``ratios`` by segment, as
+    (model, first, stop, ratio)."""
+
+    device: str
+    instance: int
+    factor: float
+    ratios: Tuple[Tuple[str, int, int, float], ...] = ()
+
+
 class Kept(msgspec.Struct, frozen=True):
     epoch: int = 0
     drained: Tuple[str, ...] = ()
     links: Tuple[KeptLink, ...] = ()
+    slower: Tuple[KeptSlower, ...] = ()
 
 
 class KeptFile:

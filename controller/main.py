@@ -21,7 +21,7 @@ from pamdi.client.payloads import ResultJson, id_of, read_command
 from pamdi.controller.beside import SearchFailed, searched
 from pamdi.controller.commands import Commands
 from pamdi.controller.config import WatchedConfig
-from pamdi.controller.kept import Kept, KeptFile
+from pamdi.controller.kept import KeptFile
 from pamdi.controller.narrow import is_small
 from pamdi.controller.outbox import Outbox
 from pamdi.controller.rollout import Rollout
@@ -49,8 +49,8 @@ class Controller:
         self._kept = self._kept_file.read()
         if self._kept_file.said:
             log(self._kept_file.said)
-        self._rollout = Rollout(self._file.wanted, self._kept.epoch, frozenset(self._kept.drained), self._kept.links)
-        self._commands = Commands(self._rollout)
+        self._rollout = Rollout(self._file.wanted, self._kept)
+        self._commands = Commands(self._rollout, lambda: self._file.rejected)
         self._topics = Topics(config.broker.prefix)
         self._loop = asyncio.get_running_loop()
         self._stop, self._hup = asyncio.Event(), False
@@ -282,7 +282,7 @@ class Controller:
 
     def _keep(self) -> None:
         """Before anything is published: an epoch that was said must never be said again."""
-        kept = Kept(self._rollout.epoch, tuple(sorted(self._rollout.drained)), self._rollout.kept_links)
+        kept = self._rollout.kept()
         if kept != self._kept:
             self._kept = kept
             if not self._kept_file.write(kept):

@@ -16,7 +16,7 @@ from pamdi.controller.allocation import Outcome, units_of
 from pamdi.controller.conditions import conditions
 from pamdi.controller.documents import news, routes_now, units_asked, write_documents
 from pamdi.controller.fleet import DeviceEntry, Fleet, Unit
-from pamdi.controller.kept import KeptLink
+from pamdi.controller.kept import Kept
 from pamdi.controller.measured_links import (
     Figures,
     MeasuredLinks,
@@ -39,16 +39,15 @@ from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo,
 from pamdi.core.device_life import DEVICE
 
 SETTLES_MAX = 4
+SLOWER_KEPT_MAX = 1000  # devices, over a restart of the controller
 
 
 class Rollout:
-    """``epoch``, ``drained`` and ``links``: what a former life wrote down."""
+    """``kept``: what a former life wrote down."""
 
-    def __init__(
-        self, wanted: Wanted, epoch: int = 0, drained: FrozenSet[str] = frozenset(), links: Tuple[KeptLink, ...] = ()
-    ) -> None:
+    def __init__(self, wanted: Wanted, kept: Kept = Kept()) -> None:
         self.wanted = wanted
-        self.epoch = epoch
+        self.epoch = kept.epoch
         self.devices: Dict[str, Seen] = {}
         self.published: Dict[str, DeviceAllocation] = {}
         self._routes: Routes = {}  # all of them, as documents were last written with
@@ -66,20 +65,23 @@ class Rollout:
         self._afresh_beside = False  # until it has been answered: what was asked for once is not forgotten
         self._why: List[str] = []
         self.why: Tuple[str, ...] = ()  # the devices and links that the last plan was made afresh for
-        self._links = MeasuredLinks(links)
+        self._links = MeasuredLinks(kept.links)
+        self._slower = {slower.device: slower for slower in kept.slower}  # until the device is heard of
         self._links_of_plan: Dict[Pair, Figures] = {}
         self._neighbourhood = Neighbourhood()
         self._state: Optional[State] = None
         self._changed = False
-        self._drained = set(drained)
+        self._drained = set(kept.drained)
 
     @property
     def drained(self) -> FrozenSet[str]:
         return frozenset(self._drained)
 
-    @property
-    def kept_links(self) -> Tuple[KeptLink, ...]:
-        return self._links.kept()
+    def kept(self) -> Kept:
+        """What a later life must know."""
+        found = {slower.device: slower for id, seen in self.devices.items() for slower in seen.kept_speed(id)}
+        slower = sorted({**self._slower, **found}.items())[:SLOWER_KEPT_MAX]
+        return Kept(self.epoch, tuple(sorted(self._drained)), self._links.kept(), tuple(kept for _, kept in slower))
 
     @property
     def plan(self) -> Optional[Plan]:
@@ -111,6 +113,7 @@ class Rollout:
         if seen.info is not None and seen.info.host != info.host:
             self._links.elsewhere(id)
         seen.info = info
+        seen.resume_speed(self._slower.pop(id, None), now)
         self._replan(now)
 
     def heard_allocation(self, id: str, state: AllocationState, now: float) -> None:
@@ -217,14 +220,12 @@ class Rollout:
         self.epoch += 1
         self.published = {id: told.get(id) or self.published[id] for id in documents}
         for id, document in told.items():
-            before = self.devices[id].told
-            self.devices[id].told = {unit: before.get(unit, self.epoch) for unit in units_asked(document)}
+            self.devices[id].is_told(units_asked(document), self.epoch)
         return told
 
     def settled(self) -> bool:
         """Whether every device that is online holds exactly what the plan wants, as far as it can."""
-        idle = self._plan_at is None and self._plan is not None and not self._changed
-        return idle and not self.unsettled()
+        return self._plan_at is None and self._plan is not None and not self._changed and not self.unsettled()
 
     def unsettled(self) -> List[str]:
         """What is still under way, a line per device."""

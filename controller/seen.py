@@ -4,10 +4,11 @@ An engine that broke is not tried again there before ``retry_after_s``, twice as
 most ``RETRY_S_MAX``. Another life of the device, or a person who says ``reallocate``, gives it a new chance.
 """
 
-from typing import Dict, FrozenSet, NamedTuple, Optional, Set
+from typing import Dict, FrozenSet, NamedTuple, Optional, Set, Tuple
 
 from pamdi.controller.fleet import Unit
-from pamdi.controller.slowed import Speed
+from pamdi.controller.kept import KeptSlower
+from pamdi.controller.slowed import NORMAL, Slower, Speed
 from pamdi.core.allocation import AllocationState, DeviceInfo
 from pamdi.core.device_life import DEVICE
 
@@ -77,12 +78,27 @@ class Seen:
     def unable(self) -> FrozenSet[Unit]:
         return frozenset(self.broken)
 
+    def is_told(self, units: FrozenSet[Unit], epoch: int) -> None:
+        """Its document of ``epoch`` asks for these."""
+        self.told = {unit: self.told.get(unit, epoch) for unit in units}
+
     def new_life(self) -> None:
         """What we knew of its engines died with the process that held them."""
         self.state = None
         self.forgive()
         self.loading_since.clear()
         self.speed = Speed()
+
+    def kept_speed(self, id: str) -> Tuple[KeptSlower, ...]:
+        """What a later life of the controller must know of it, if it is slower than its table."""
+        if self.info is None or self.speed.planned is NORMAL:
+            return ()
+        return (self.speed.planned.kept(id, self.info.instance),)
+
+    def resume_speed(self, kept: Optional[KeptSlower], now: float) -> None:
+        """``kept``: by a former life of the controller; it holds for this life of the device only."""
+        if kept is not None and self.info is not None and kept.instance == self.info.instance:
+            self.speed.resume(Slower.of_kept(kept), now)
 
     def forgive(self) -> None:
         self.broken.clear()

@@ -22,6 +22,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 import msgspec
 
 from pamdi.controller.fleet import DeviceEntry, Fleet, MergedEntry, ModelEntry
+from pamdi.controller.kept import KeptSlower
 from pamdi.controller.lasting import Lasting, wished
 
 SECONDS_MAX = 3600.0  # of one segment; more is nonsense, and must not decide anything
@@ -55,6 +56,14 @@ class Slower(NamedTuple):
     def of(self, piece: Piece) -> float:
         return self.ratios.get(piece, self.factor)
 
+    def kept(self, device: str, instance: int) -> KeptSlower:
+        ratios = tuple((*piece, ratio) for piece, ratio in sorted(self.ratios.items()))
+        return KeptSlower(device, instance, self.factor, ratios)
+
+    @staticmethod
+    def of_kept(kept: KeptSlower) -> "Slower":
+        return Slower(kept.factor, {(model, first, stop): ratio for model, first, stop, ratio in kept.ratios})
+
 
 NORMAL = Slower()
 
@@ -75,6 +84,11 @@ class Speed:
         self._said: Dict[Piece, float] = {}
         self._ran: Dict[Piece, _Ran] = {}
         self._lasting = Lasting()
+
+    def resume(self, planned: Slower, now: float) -> None:
+        """As a former life of the controller knew it; believed for as long as if it had just been heard."""
+        self.planned = planned
+        self._lasting.heard_at = now
 
     def heard(self, ready: Ready, models: Mapping[str, ModelEntry], type: str, now: float, terms: Terms) -> bool:
         """A beacon. Returns whether ``planned`` has changed."""

@@ -9,8 +9,14 @@ from typing import Dict, Optional, Tuple
 import msgspec
 
 from pamdi.core.segment import Segment
+from pamdi.core.topics import valid_id
 
 SMALL_FLEET_DEVICES_MAX = 64  # up to here every device is told everything, at every epoch
+
+
+def _check_id(what: str, id: str) -> None:
+    if not valid_id(id):
+        raise ValueError(f"{what} {id!r} is not an id: letters, digits, _ . -, at most 64")
 
 
 class SourceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -32,6 +38,8 @@ class SourceSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     durability: str = "memory"
 
     def __post_init__(self) -> None:
+        _check_id("source", self.id)
+        _check_id(f"source {self.id}: device", self.device)
         if not self.gamma > 0 or not 0 < self.alpha <= 1:
             raise ValueError(f"source {self.id}: gamma must be positive and alpha in (0, 1]")
         if self.durability not in ("memory", "disk"):
@@ -85,7 +93,8 @@ class Resident(msgspec.Struct, frozen=True):
 
 class Neighbour(msgspec.Struct, frozen=True):
     """A device in reach: where it listens, and the link to it. ``via``: the devices on the way, when there is no direct
-    link; rate and delay are then the whole way's. ``plane``: "link", or "mqtt" where only the broker reaches both."""
+    link; rate and delay are then the whole way's. ``plane``: "link", or "mqtt" where only the broker reaches both.
+    Host and port are what the device says of itself: they are tried, not judged."""
 
     id: str
     host: str
@@ -94,6 +103,12 @@ class Neighbour(msgspec.Struct, frozen=True):
     delay_s: float = 0.0
     via: Tuple[str, ...] = ()
     plane: str = "link"
+
+    def __post_init__(self) -> None:
+        for id in (self.id, *self.via):
+            _check_id("neighbour", id)
+        if not (self.rate_bytes_per_s > 0 and 0 <= self.delay_s < float("inf")):
+            raise ValueError(f"neighbour {self.id}: the rate must be positive, the delay not negative and finite")
 
 
 class RouteVisit(msgspec.Struct, frozen=True):

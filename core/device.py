@@ -165,6 +165,7 @@ class Device:
             self._link_down(ev.LinkDown(peer))
         if self.peers.link_up(peer, event.instance):
             self._died(peer)
+        self.losses.only_the_link(peer)
         keys = self.remembered.from_peer(peer)
         for key, passed in keys:  # before the list of what is held, which is taken to mean that the rest is lost
             if passed:
@@ -189,7 +190,7 @@ class Device:
 
     def _died(self, peer: str) -> None:
         """What ``peer`` had is lost: our copies go elsewhere, and our open works are asked for."""
-        self.losses.hand_on_again(peer)
+        self.losses.died(peer)
         self.replay.device_died()
 
     def _allocation(self, event: ev.AllocationReceived) -> None:

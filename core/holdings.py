@@ -9,8 +9,9 @@ A :class:`Held` is one work at one boundary. Its place says who must act next:
     sent       its tensor is on the way to ``peer``, not yet taken
     backup     ``peer`` has taken it; kept until it is passed on
     answering  its answer is on the way to the head, kept until the head says that the work has ended
+    gone       no longer here, though somebody may still have it in hand until the event has been handled
 
-The last two are *kept* for somebody else's sake: bounded in bytes together, the oldest goes first, because the
+Backups and answers are *kept* for somebody else's sake: bounded in bytes together, the oldest goes first, because the
 head's input is the guarantee. ``Holdings.move`` is the only way from place to place, so that what is counted by place
 stays true.
 
@@ -42,11 +43,11 @@ class Held:
     """One work here. Instants are in the caller's clock (``since``: in this place; ``arrived``: ready for its
     next segment); sizes in bytes. ``failed_here``: its next segment could not run on this device. ``klass``: the class
     in which it was queued here; ``view``: what a policy sees of it there, once asked. ``timed``: whether a moment is
-    set at which somebody must look at it."""
+    set at which somebody must look at it. ``deaths``: of devices to which its tensor was on the way from here."""
 
     __slots__ = (
-        "age_s_max", "arrived", "born", "continuing", "due", "error", "failed_here", "head", "key", "klass", "model",
-        "nbytes", "path", "payload", "peer", "place", "resent", "since", "timed", "transfer_s", "upstream",
+        "age_s_max", "arrived", "born", "continuing", "deaths", "due", "error", "failed_here", "head", "key", "klass",
+        "model", "nbytes", "path", "payload", "peer", "place", "resent", "since", "timed", "transfer_s", "upstream",
         "urgency", "view", "work",
     )  # fmt: skip
 
@@ -75,6 +76,7 @@ class Held:
         self.error = ""
         self.view: Optional[Waiting] = None
         self.timed = False
+        self.deaths = 0
 
     def header(self, now: float) -> Work:
         """The header under which this work leaves at ``now``."""
@@ -134,6 +136,7 @@ class Holdings:
         self.unwatch(held)
         self._leave(held)
         self._unindex(held)
+        held.place = "gone"
 
     def rekey(self, held: Held, key: Key) -> None:
         """The work has moved to another boundary while it stayed here."""

@@ -1,7 +1,9 @@
 """What becomes of works when a neighbour is lost, or when a time is up.
 
 A link that goes down voids requests and makes tensors on the way doubtful: both seek again at once. Copies kept for a
-neighbour wait for the verdict that it is dead, or for its own word, on reconnect, of what it still holds.
+neighbour wait for the verdict that it is dead, or for its own word, on reconnect, of what it still holds. A tensor on
+its way to a device that died may be what it died of: its work ends at ``attempts_total_max`` such deaths, a high bound,
+for most works on their way to a dying device have no part in it.
 
 Every work here has at most one *moment*: the next at which somebody must look at it, wherever it is. A work past its
 deadline stops where it is (its head has the same timer, and tells the client); a work that has become too old rises
@@ -9,7 +11,7 @@ one class; one that finds nobody at all goes back to its head with the reason; a
 placed again; a copy too old is let go, for its head still has the input.
 """
 
-from typing import FrozenSet, Optional
+from typing import Dict, FrozenSet, List, Optional
 
 from pamdi.core.context import Context
 from pamdi.core.errors import Reason
@@ -34,6 +36,7 @@ class Losses:
         self._peers = peers
         self._placing = placing
         self._hops = hops
+        self._on_the_way: Dict[str, List[Held]] = {}  # to each neighbour, when its link went down
         holdings.watch, holdings.unwatch = self.watch, self.unwatch
 
     # -- a neighbour goes or comes -------------------------------------------------------------------------------
@@ -43,8 +46,25 @@ class Losses:
         self._placing.room.peer_lost(peer)
         for key in self._placing.asking.lost(peer):
             self._placing.back_to_seeking(key)
-        for held in self._holdings.with_peer(peer, "sent"):
+        on_the_way = self._holdings.with_peer(peer, "sent")
+        if on_the_way:
+            self._on_the_way[peer] = on_the_way
+        for held in on_the_way:
             self._placing.seek(held)
+
+    def only_the_link(self, peer: str) -> None:
+        """``peer`` is in reach again, and in the same life."""
+        self._on_the_way.pop(peer, None)
+
+    def died(self, peer: str) -> None:
+        """``peer`` is dead, or in another life: what it took is lost; what was on its way there may be the cause."""
+        self.hand_on_again(peer)
+        deaths_max = self._context.limits.attempts_total_max
+        for held in self._on_the_way.pop(peer, ()):
+            held.deaths += 1
+            if held.place in ("seeking", "asking") and held.deaths >= deaths_max:
+                detail = f"{held.deaths} devices died while its tensor was on the way to them"
+                self._hops.answer(held, Reason.ATTEMPTS.value, detail)
 
     def hand_on_again(self, peer: str, keys: Optional[FrozenSet[Key]] = None) -> None:
         """``peer`` is dead, or holds only ``keys`` of what it took from us: the rest goes elsewhere."""

@@ -94,7 +94,7 @@ class Links(Listener):
         direct = {n for n in neighbours if not n.via and n.plane == "link"}
         self._set_tunnels([n for n in neighbours if n not in direct])
         # What is planned with of a link may change; that is no reason to hang up.
-        dialled = (msgspec.structs.replace(n, rate_bytes_per_s=0.0, delay_s=0.0) for n in direct)
+        dialled = (msgspec.structs.replace(n, rate_bytes_per_s=1.0, delay_s=0.0) for n in direct)
         wanted = {n for n in dialled if self._me.device < n.id} if not self._closing else set()
         for neighbour in [n for n in self._dials if n not in wanted]:
             self._dials.pop(neighbour).cancel()

@@ -1,4 +1,4 @@
-"""The daemon: a shell around the core. Every event goes through one function; every instruction has one doer.
+"""The daemon: a shell around the core. Every event goes through one door; every instruction has one doer.
 
     sockets, threads, timers  ->  event  ->  Device.handle  ->  instructions  ->  sockets, threads, timers
 
@@ -7,9 +7,9 @@ Nothing is decided here. If something must wait, the core said for how long.
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, Optional, Type
+from typing import Any, Callable, Dict, Optional, Type
 
 import msgspec
 
@@ -21,13 +21,14 @@ from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core.allocation import DeviceAllocation
 from pamdi.core.device import Device
-from pamdi.core.errors import BadInput, EngineError
+from pamdi.core.errors import BadInput
 from pamdi.core.topics import Topic, Topics
 from pamdi.core.work import WorkId
 from pamdi.daemon import descriptors
 from pamdi.daemon.broker_plane import BrokerPlane
 from pamdi.daemon.config import DaemonConfig
-from pamdi.daemon.engine_room import EngineRoom, after_pieces
+from pamdi.daemon.door import Door
+from pamdi.daemon.engine_room import EngineRoom
 from pamdi.daemon.host import describe_host
 from pamdi.daemon.info import device_info
 from pamdi.daemon.journal import Journal
@@ -55,19 +56,19 @@ class Service:
         self._log = log
         self._topics = Topics(config.broker.prefix)
         self._device = Device(config.id, config.limits)
-        self._recorder = open_recorder(config.record, config.id, config.limits, log)
         self._notifier = Notifier()
         self.counters: "Counter[str]" = Counter()
         self._stats = Stats(describe_host())
         self._loop = asyncio.get_running_loop()
-        self._wake: Optional[asyncio.TimerHandle] = None
-        self._wake_at: Optional[float] = None
-        self._waiting: Deque[Any] = deque()
-        self._handling = False
-        self._stopped = self._loop.create_future()
+        self._stopped: "asyncio.Future[None]" = self._loop.create_future()
+        self._door = Door(
+            self._device, lambda: self._engines.look_ahead(self._device), self._stopped,
+            open_recorder(config.record, config.id, config.limits, log), log,
+        )  # fmt: skip
+        self.happened = self._door.happened
         self._state = "online"
         runtime = Path(config.runtime_dir)
-        self._journal = Journal(runtime, Path(config.state_dir), self._from_thread, log)
+        self._journal = Journal(runtime, Path(config.state_dir), self._door.from_thread, log)
         self._kept = KeptAllocation(runtime, log)
         wanted = config.backend
         backend: Backend = open_backend(wanted.name, wanted.threads, wanted.optimisation, device=wanted.device, log=log)
@@ -102,7 +103,7 @@ class Service:
         )  # fmt: skip
         self._links.over_broker = self._plane.carry
         self._peers_watched: "set[str]" = set()
-        self._doers = self._make_doers()
+        self._door.doers = self._make_doers()
 
     @property
     def epoch(self) -> int:
@@ -183,61 +184,11 @@ class Service:
     async def _close(self) -> None:
         await self._links.close(FLUSH_S)
         self._engines.close()
-        self._handling = True  # for ever: what still comes from threads has come too late
+        self._door.close()
         self._notifier.close()
-        if self._recorder is not None:
-            self._recorder.close()
         await self._loop.run_in_executor(None, self._journal.stop)
 
     # -- events in -------------------------------------------------------------------------------------------------
-
-    def happened(self, event: Any) -> None:
-        """The one way in. An event that comes up while another is handled waits for its turn."""
-        self._waiting.append(event)
-        if self._handling:
-            return
-        self._handling = True
-        try:
-            while self._waiting:
-                event = self._waiting.popleft()
-                now = time.monotonic()
-                said = self._device.handle(event, now)
-                if self._recorder is not None:
-                    self._recorder.happened(now, event, said)
-                for instruction in sorted(said, key=after_pieces):
-                    self._doers[type(instruction)](instruction)
-        except EngineError as error:  # what lay on the GPU cannot be read any more
-            self._end(error)
-        finally:
-            self._handling = False
-        self._engines.look_ahead(self._device)
-        self._set_alarm()
-
-    def _end(self, error: EngineError) -> None:
-        """Whoever handed us the works that are lost has them still, and hands them on when we are gone."""
-        if not self._stopped.done():
-            self._stopped.set_exception(error)
-
-    def _from_thread(self, event: Any) -> None:
-        self._loop.call_soon_threadsafe(self.happened, event)
-
-    def _set_alarm(self) -> None:
-        """One timer, for the core's next moment. The loop's own clock is too coarse to be the core's."""
-        at = self._device.wake_at()
-        if at == self._wake_at and self._wake is not None:
-            return
-        if self._wake is not None:
-            self._wake.cancel()
-        self._wake_at = at
-        self._wake = None if at is None else self._loop.call_later(max(0.0, at - time.monotonic()), self._alarm)
-
-    def _alarm(self) -> None:
-        self._wake = None
-        at = self._device.wake_at()
-        if at is not None and at > time.monotonic():  # a timer may fire a tick early
-            self._set_alarm()
-        else:
-            self.happened(ev.Woken())
 
     def _subscribe(self) -> None:
         me, topics = self.config.id, self._topics

@@ -8,7 +8,10 @@ device has room left. And no device is ever asked to hold more than its memory t
 
 from typing import Dict, FrozenSet, List, Optional, Set, Tuple
 
+import msgspec
+
 from pamdi.controller.fleet import Unit
+from pamdi.controller.kept import Kept
 from pamdi.controller.rollout import Rollout
 from pamdi.controller.wanted import Wanted
 from pamdi.core.allocation import AllocationState, DeviceAllocation, DeviceInfo, SlotState
@@ -169,7 +172,8 @@ class PretendFleet:
     def restart_controller(self) -> None:
         """Another life: it knows what it wrote down, and hears what is retained."""
         old = self.rollout
-        self.rollout = Rollout(old.wanted, old.epoch, old.drained, old.kept_links)
+        kept = msgspec.json.decode(msgspec.json.encode(old.kept()), type=Kept)
+        self.rollout = Rollout(old.wanted, kept)
         for id, device in self.devices.items():
             if device.instance:
                 self.rollout.heard_info(id, device.info(), self.now)

@@ -26,6 +26,15 @@ def test_a_drain_is_accepted_and_done_once_the_device_is_empty() -> None:
     assert fleet.ready("d1") == frozenset()
 
 
+def test_an_edit_that_is_not_in_use_is_said_to_whoever_counts_on_it() -> None:
+    fleet = settled()
+    commands = Commands(fleet.rollout, lambda: "controller.toml: unknown key gama")
+    commands.obey(REALLOCATE, "c1", True, fleet.now)
+    fleet.settle()
+    (report,) = commands.finished(fleet.now)
+    assert "the newest configuration is not in use: controller.toml: unknown key gama" in report.said
+
+
 def test_the_same_id_again_does_nothing_twice() -> None:
     fleet = settled()
     commands = Commands(fleet.rollout)

@@ -172,10 +172,10 @@ def test_a_bad_edit_keeps_what_was_good_and_is_said_once(folder: Path) -> None:
     with pytest.raises(PamdiError):
         watched.changed()
     assert watched.changed() is None
-    assert watched.wanted.sources[0].gamma == 10.0
+    assert watched.wanted.sources[0].gamma == 10.0 and "gama" in watched.rejected
     path.write_text(GOOD.replace("10.0", "20.0") + "\n\n")
     changed = watched.changed()
-    assert changed is not None and changed.sources[0].gamma == 20.0
+    assert changed is not None and changed.sources[0].gamma == 20.0 and watched.rejected == ""
 
 
 def test_another_broker_asks_for_a_restart(folder: Path) -> None:

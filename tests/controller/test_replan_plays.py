@@ -86,6 +86,34 @@ def test_a_new_life_of_the_device_is_believed() -> None:
     assert on_the_way(fleet) == {"d0"} and fleet.rollout.conditions() == []
 
 
+def test_a_restarted_controller_still_knows_a_slow_device_and_does_not_move_engines_to_and_fro() -> None:
+    fleet = settled(400, 400, 400)
+    fleet.devices["d0"].slower = 5.0
+    fleet.run(DELAY_S + 3.0)
+    for _ in range(2):  # twice: the second life must keep what it has not yet heard of anew
+        fleet.restart_controller()
+        fleet.settle()
+        assert "d0" not in on_the_way(fleet)
+        assert fleet.rollout.conditions()[0].startswith("d0 takes 5 times its table's seconds")
+    fleet.devices["d0"].slower = 1.0
+    fleet.run(Terms().slow_forget_s + 5.0)  # nothing runs there any more, and after so long it gets another chance
+    assert on_the_way(fleet) == {"d0"} and fleet.rollout.kept().slower == ()
+
+
+def test_what_is_kept_of_a_device_holds_for_the_life_in_which_it_was_seen() -> None:
+    fleet = settled(400, 400, 400)
+    fleet.devices["d0"].slower = 5.0
+    fleet.run(DELAY_S + 3.0)
+    (kept,) = fleet.rollout.kept().slower
+    assert kept.device == "d0" and kept.factor == pytest.approx(5.0, rel=0.01)
+    d0 = fleet.devices["d0"]
+    d0.slower, d0.instance, d0.slots, d0.epoch = 1.0, d0.instance + 1, {}, 0  # another life while nobody looked
+    fleet.restart_controller()
+    fleet.unread.add("d0")
+    fleet.settle()
+    assert on_the_way(fleet) == {"d0"} and fleet.rollout.kept().slower == ()
+
+
 def test_another_power_mode_than_the_tables_is_one_line() -> None:
     fleet = settled(400, power_modes={("net", "board"): "2 MODE_15W"})
     fleet.rollout.heard_power_mode("d0", "2 MODE_15W")

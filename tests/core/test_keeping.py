@@ -173,3 +173,18 @@ def test_an_input_that_no_device_can_run_is_tried_a_bounded_number_of_times() ->
     assert stage.running is None and stage.counters["inferences_failed"] == 3
     final = [i for i in stage.said if isinstance(i, ins.JournalFinal)]
     assert [(i.status, i.reason) for i in final] == [("failed", "attempts")]
+
+
+def test_a_work_that_ends_while_it_is_started_leaves_nobody_who_seeks_for_it() -> None:
+    """A restored work is started anew at the very instant of its deadline; half a minute later somebody would look at
+    what had found nobody for so long."""
+    record = ev.OpenRecord(key("a").work, "digest", "input", NBYTES, 1, 0.0, None, 5.0)
+    stage = Lone(units=(), restored=ev.Restored((record,)))
+    for peer in ("d1", "d2"):
+        stage.feed(ev.LinkDown(peer))
+    stage.now = 5.0
+    said = stage.feed(ev.Woken())
+    assert [i.reason for i in said if isinstance(i, ins.JournalFinal)] == ["deadline"]
+    assert len(stage.device.holdings) == 0
+    stage.now = 105.0
+    assert not any(isinstance(i, ins.PublishResult) for i in stage.feed(ev.Woken()))

@@ -131,20 +131,6 @@ def test_a_restarted_head_says_admitted_again_and_answers() -> None:
     assert len(w.latencies("gate")) == 5
 
 
-def test_an_input_that_kills_devices_does_not_kill_them_all() -> None:
-    w = world(devices=5, residents={"d0": [], **{f"d{i}": [0, 1, 2, 3] for i in range(1, 5)}})
-    w.submit("gate", "poison")
-    for _ in range(400):
-        w.run(w.now + 0.05)
-        for id, running in list(w.running.items()):
-            if running is not None and id in w.devices:
-                w.crash(id)
-                w.after(0.5, lambda id=id: None if id in w.devices else w.start(id))  # type: ignore[misc]
-        if w.records[WorkId("gate", "poison")].ends:
-            break
-    assert ends(w, "gate", "poison")[0] == "failed:attempts"
-
-
 def test_a_late_tensor_is_refused_when_there_is_no_room_and_kept_by_its_sender() -> None:
     limits = Limits(works_ahead_max=1, queue_works_max=1)
     w = world(limits=limits)

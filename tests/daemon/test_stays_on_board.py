@@ -183,7 +183,7 @@ async def test_the_executor_is_told_before_anything_that_may_wait_for_bytes(
         ins.Note("a"), ins.Send("d1", ms.Taken(key)), ins.Infer(key, Segment(MODEL, 0, 1), None, 1.0), ins.Note("b"),
     ]  # fmt: skip
     monkeypatch.setattr(one.service._device, "handle", lambda event, now: said)
-    one.service._doers = {kind: lambda i: done.append(said.index(i)) for kind in map(type, said)}
+    one.service._door.doers = {kind: lambda i: done.append(said.index(i)) for kind in map(type, said)}
     one.service.happened(ev.Woken())
     assert done == [2, 0, 1, 3]
 
