@@ -34,7 +34,7 @@ from pamdi.daemon.words import not_understood
 
 RETRY_S_MIN, RETRY_S_MAX = 0.05, 1.0
 DIAL_S_MAX = 3.0
-ACCEPTED_MAX = 256
+ACCEPTED_MAX = 256  # beyond those of neighbours that dial us: newcomers whose allocation has come first, and strangers
 COMPLAINTS_MAX = 64  # remembered, so that one that comes at every retry is said once
 NOT_WANTED = "no longer a neighbour"
 GONE_S_MAX = 0.25  # for the transports to notice that they are closed
@@ -54,6 +54,7 @@ class Links(Listener):
         self._links: Dict[str, Link] = {}
         self._accepted: Set[Link] = set()
         self._dials: Dict[Neighbour, "asyncio.Task[None]"] = {}
+        self._dialled_by = 0  # neighbours
         self._complaints: "OrderedDict[Tuple[str, str], None]" = OrderedDict()
         self._closing = False
         self._failed = asyncio.get_running_loop().create_future()
@@ -93,6 +94,7 @@ class Links(Listener):
         """Keep dialling exactly these, where dialling is our part, and tunnels to those that cannot be dialled."""
         direct = {n for n in neighbours if not n.via and n.plane == "link"}
         self._set_tunnels([n for n in neighbours if n not in direct])
+        self._dialled_by = sum(n.id < self._me.device for n in direct)
         # What is planned with of a link may change; that is no reason to hang up.
         dialled = (msgspec.structs.replace(n, rate_bytes_per_s=1.0, delay_s=0.0) for n in direct)
         wanted = {n for n in dialled if self._me.device < n.id} if not self._closing else set()
@@ -260,7 +262,8 @@ class Links(Listener):
             self._complaints.popitem(last=False)
 
     def _accept(self) -> Link:
-        full = f"{ACCEPTED_MAX} connections are the limit" if len(self._accepted) >= ACCEPTED_MAX else ""
+        limit = ACCEPTED_MAX + self._dialled_by
+        full = f"{limit} connections are the limit" if len(self._accepted) >= limit else ""
         link = Link(self._me, self, self._options, self._clock, turned_away=full)
         self._accepted.add(link)
         link.closed.add_done_callback(lambda _: self._accepted.discard(link))

@@ -170,7 +170,10 @@ async def test_connections_beyond_the_limit_are_closed(monkeypatch: pytest.Monke
     await a.until(lambda events: LinkDown("y") in events)
     again = await Stranger.at(a, hello("x"))
     await a.until(lambda events: LinkUp("x", 5) in events)
-    for stranger in (two[1], again):
+    a.links.set_neighbours((Neighbour("A", "127.0.0.1", 1), Neighbour("b", "127.0.0.1", 1)))  # A dials us, we dial b
+    neighbour = await Stranger.at(a, hello("A"))
+    await a.until(lambda events: LinkUp("A", 5) in events)
+    for stranger in (two[1], again, neighbour):
         stranger.writer.close()
     await close(a)
 
