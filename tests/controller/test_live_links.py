@@ -128,8 +128,8 @@ async def until(true: Callable[[], bool], fleet: Fleet) -> None:
 
 
 async def looked_until_measured(fleet: Fleet) -> Dict[str, Any]:
-    """What ``pamdi status`` sees, which looks for a second only, once the link of d0 to d1 has a rate in it. Probes that
-    were held up may leave it without one for a while."""
+    """What ``pamdi status`` sees, which looks for a second only, once the link of d0 to d1 has a rate in it:
+    probes that were held up may leave it without one for a while."""
     deadline = time.monotonic() + WAIT_S
     while True:
         seen = await look(BrokerConfig(fleet.url))
