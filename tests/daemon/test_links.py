@@ -17,6 +17,7 @@ from pamdi.core.events import LinkDown, LinkUp, Received
 from pamdi.core.work import Key, Work
 from pamdi.daemon.link import TCP_NOTSENT_LOWAT, LinkOptions
 from pamdi.daemon.links import Links
+from tests.brokers import free_port
 
 KEY = Key("gate", "w", 0, 0, 1)
 
@@ -45,10 +46,11 @@ class End:
         return [type(event).__name__ for event in self.events]
 
 
-async def pair(options: Optional[LinkOptions] = None) -> Tuple[End, End]:
+async def pair(options: Optional[LinkOptions] = None, port: int = 0) -> Tuple[End, End]:
+    """``port``: of b; 0 is any."""
     a, b = End("a", 1, options), End("b", 2, options)
     await a.links.listen("127.0.0.1", 0)
-    await b.links.listen("127.0.0.1", 0)
+    await b.links.listen("127.0.0.1", port)
     a.links.set_neighbours((Neighbour("b", "127.0.0.1", b.links.port),))
     b.links.set_neighbours((Neighbour("a", "127.0.0.1", a.links.port),))
     await a.until(lambda events: bool(events))
@@ -116,8 +118,8 @@ async def test_an_urgent_tensor_overtakes_normal_ones_on_a_slow_link() -> None:
 
 
 async def test_a_dead_peer_is_noticed_and_its_next_life_is_another() -> None:
-    a, b = await pair()
-    port = b.links.port
+    port = free_port()  # kept for us while nobody listens
+    a, b = await pair(port=port)
     await close(b)
     await a.until(lambda events: LinkDown("b") in events)
     again = End("b", 3)

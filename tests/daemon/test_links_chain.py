@@ -10,6 +10,7 @@ from pamdi.core.allocation import Neighbour
 from pamdi.core.events import LinkDown, LinkUp
 from pamdi.daemon import tunnel as tunnel_module
 from pamdi.daemon.link import LinkOptions
+from tests.brokers import free_port
 from tests.daemon.test_links import KEY, End, close, tensor
 
 FOR_EVER_S = 60.0
@@ -22,8 +23,8 @@ class Chain:
         self.a, self.m, self.b = End("a", 1, options), End("m", 2, options), End("b", 3, options)
 
     async def start(self) -> "Chain":
-        for end in (self.a, self.m, self.b):
-            await end.links.listen("127.0.0.1", 0)
+        for end, port in ((self.a, 0), (self.m, free_port()), (self.b, 0)):  # m's is kept for its next life
+            await end.links.listen("127.0.0.1", port)
         self.a.links.set_neighbours((self._at("b", self.b, "m"), self._at("m", self.m)))
         self.b.links.set_neighbours((self._at("a", self.a, "m"), self._at("m", self.m)))
         self.m.links.set_neighbours((self._at("a", self.a), self._at("b", self.b)))
