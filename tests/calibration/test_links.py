@@ -81,7 +81,8 @@ share_max = 0.2
 
 
 def as_emulated(link: Dict[str, Any]) -> bool:
-    return RATE / 5 < link["rate_bytes_per_s"] < RATE * 3 and DELAY_S * 0.95 < link["delay_s"] < DELAY_S * 10
+    rate, delay_s = float(link["rate_bytes_per_s"]), float(link["delay_s"])
+    return RATE / 5 < rate < RATE * 3 and DELAY_S * 0.95 < delay_s < DELAY_S * 10
 
 
 @pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
@@ -99,7 +100,7 @@ async def test_two_daemons_find_out_what_their_link_can_do(tmp_path: Path) -> No
                 out = tmp_path / "links.toml"
                 command = [sys.executable, "-m", "pamdi", "calibrate", "links", "--broker", broker.url, "--json"]
                 command += ["--out", str(out), "--seconds-max", "120"]
-                # On a machine that sleeps it hears of one device only, or each of the few large probes has been held up.
+                # On a machine that sleeps it hears of one device only, or each of the large probes has been held up.
                 for samples in ("4", "8", "16", "32"):
                     ask = functools.partial(run, [*command, "--samples", samples])
                     said = await asyncio.get_running_loop().run_in_executor(None, ask)
