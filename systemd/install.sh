@@ -46,7 +46,7 @@ refuse_home() {
 }
 
 # What pip says when it reaches no index is of versions in conflict.
-install() {
+pip_install() {
   "$PREFIX/bin/python" -m pip install -q -c "$pins" "$@" ||
     fail "pip could not fill $PREFIX: where this machine reaches no package index, name one (PIP_INDEX_URL, PIP_FIND_LINKS); then run this again"
 }
@@ -64,15 +64,15 @@ make_environment() {
   fi
   echo "install-service: installing into $PREFIX with Python $version"
   "$PYTHON" -m venv --system-site-packages "$PREFIX"
-  install -U setuptools wheel
+  pip_install -U setuptools wheel
   # From a copy, so that an old build/ adds nothing, and with links followed (cp -L): very old pips do not.
   copy=$(mktemp -d)
   trap 'rm -rf "$copy"' EXIT
   cp "$source/setup.py" "$source/pyproject.toml" "$source/README.md" "$source/LICENSE" "$copy"
   cp -RL "$source/src" "$copy/src"
   target=$copy${1:+[$1]}
-  install --no-build-isolation "$target"
-  install --no-deps --force-reinstall --no-build-isolation "$copy"
+  pip_install --no-build-isolation "$target"
+  pip_install --no-deps --force-reinstall --no-build-isolation "$copy"
 }
 
 # put MODE FILE TARGET: PREFIX and SYSCONFDIR are written into what names them.
