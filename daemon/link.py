@@ -104,8 +104,7 @@ class Link(asyncio.BufferedProtocol):
         turned_away: str = "",
     ) -> None:  # fmt: skip
         self.peer: Optional[Greeting] = None
-        self.address = ""
-        self.rtt_s = 0.0
+        self.address, self.rtt_s = "", 0.0
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
         self.unknown_messages = self.overflows = 0
         self._loop = asyncio.get_running_loop()
@@ -116,17 +115,15 @@ class Link(asyncio.BufferedProtocol):
         self._writer = FrameWriter(options.queue_bytes_max)
         self._reader = FrameReader(options.message_bytes_max + HEADER_BYTES_MAX, options.queue_bytes_max)
         self._space = self._reader.space()
-        self._greeting = bytearray()
-        self._paused = False
+        self._greeting, self._paused = bytearray(), False
         self._pace = Pace(options.rate_bytes_per_s) if options.rate_bytes_per_s is not None else None
         self._delay = Delay(options.delay_s, clock, self._loop.call_later) if options.delay_s else None
         self._pump_timer: Optional[asyncio.TimerHandle] = None
         self._timer: Optional[asyncio.TimerHandle] = None
         self._heard_at = self._answered_at = self._pinged_at = clock()
-        self._ping_number = 0
+        self._ping_number, self._busy_s, self._tick_at = 0, 0.0, float("inf")  # the last: when the next tick is due
         self._ping_due = self._ending = self._told_words = False
         self._pong_due: Optional[int] = None
-        self._busy_s = 0.0
         self._busy_since: Optional[float] = None
         self._why = "closed by the peer"
 
@@ -363,6 +360,9 @@ class Link(asyncio.BufferedProtocol):
         if self._timer is not None:
             self._timer.cancel()
         now, options = self._clock(), self._options
+        late_s = max(0.0, now - self._tick_at)  # we were held up ourselves: nobody is silent while we do not listen
+        self._heard_at, self._answered_at = min(now, self._heard_at + late_s), min(now, self._answered_at + late_s)
+        self._tick_at = now + options.ping_every_s
         if now - self._heard_at > options.silent_s_max:
             self.close(f"silent for {now - self._heard_at:.1f} s")
             return

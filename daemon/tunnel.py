@@ -62,6 +62,7 @@ class Tunnels:
         self._device, self._instance = device, instance
         self._on_event, self._clock, self._sessions, self._log = on_event, clock, sessions, log
         self._ends: Dict[str, _End] = {}
+        self._ticked_at = float("inf")
         self.stale = self.unknown = 0
 
     def set_targets(self, ways: Dict[str, Way]) -> None:
@@ -140,7 +141,10 @@ class Tunnels:
     def tick(self) -> None:
         """Call this every ``HELLO_EVERY_S`` at least."""
         now = self._clock()
+        late_s = max(0.0, now - self._ticked_at - HELLO_EVERY_S)  # held up ourselves: nobody is silent meanwhile
+        self._ticked_at = now
         for target, end in list(self._ends.items()):
+            end.heard_at = min(now, end.heard_at + late_s)
             if end.up and now - end.heard_at > SILENT_S_MAX:
                 self._renew(target, f"silent for {now - end.heard_at:.1f} s")
             if now - end.said_at >= HELLO_EVERY_S / 2:

@@ -21,7 +21,8 @@ from tests.brokers import have_mosquitto, mosquitto_path
 ROOT = Path(__file__).resolve().parents[2]
 STORE = ROOT / "tests" / "engines" / "store"
 MODEL = "resnet56-digits"
-HOSTS = {"pamdi-one": "10.76.0.1", "pamdi-two": "10.76.0.2"}
+ONE, TWO = (f"pamdi-{number}-{os.getpid()}" for number in ("one", "two"))
+HOSTS = {ONE: "10.76.0.1", TWO: "10.76.0.2"}
 
 
 def run(*words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -31,8 +32,9 @@ def run(*words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
 def can_make_hosts() -> bool:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    made = run("ip", "netns", "add", "pamdi-try", check=False).returncode == 0
-    run("ip", "netns", "del", "pamdi-try", check=False)
+    name = f"pamdi-try-{os.getpid()}"
+    made = run("ip", "netns", "add", name, check=False).returncode == 0
+    run("ip", "netns", "del", name, check=False)
     return made
 
 
@@ -44,12 +46,10 @@ pytestmark = [
 
 @pytest.fixture
 def hosts() -> Iterator[None]:
-    one, two = HOSTS
-    for host in HOSTS:
-        run("ip", "netns", "del", host, check=False)
-        run("ip", "netns", "add", host)
     try:
-        run("ip", "link", "add", "pamdi0", "netns", one, "type", "veth", "peer", "name", "pamdi0", "netns", two)
+        for host in HOSTS:
+            run("ip", "netns", "add", host)
+        run("ip", "link", "add", "pamdi0", "netns", ONE, "type", "veth", "peer", "name", "pamdi0", "netns", TWO)
         for host, address in HOSTS.items():
             run("ip", "-n", host, "addr", "add", f"{address}/24", "dev", "pamdi0")
             for device in ("pamdi0", "lo"):
@@ -108,10 +108,10 @@ def test_a_fleet_over_two_hosts_answers_somebody_on_the_other(hosts: None, folde
     np.save(folder / "image.npy", load("test")[0][:1])
     pamdi = [sys.executable, "-m", "pamdi"]
     commands = {
-        "broker": on("pamdi-one", str(mosquitto_path()), "-c", str(folder / "mosquitto.conf")),
-        "controller": on("pamdi-one", *pamdi, "controller", "--config", str(folder / "controller.toml")),
-        "d0": on("pamdi-one", *pamdi, "daemon", "--config", str(folder / "d0.toml")),
-        "d1": on("pamdi-two", *pamdi, "daemon", "--config", str(folder / "d1.toml")),
+        "broker": on(ONE, str(mosquitto_path()), "-c", str(folder / "mosquitto.conf")),
+        "controller": on(ONE, *pamdi, "controller", "--config", str(folder / "controller.toml")),
+        "d0": on(ONE, *pamdi, "daemon", "--config", str(folder / "d0.toml")),
+        "d1": on(TWO, *pamdi, "daemon", "--config", str(folder / "d1.toml")),
     }
     operator = ["--broker", "mqtts://10.76.0.1:8883", "--user", "operator", "--ca", str(folder / "ca.crt")]
     operator += ["--password-file", str(folder / "operator.password")]
@@ -120,15 +120,19 @@ def test_a_fleet_over_two_hosts_answers_somebody_on_the_other(hosts: None, folde
         for name, command in commands.items():
             with (folder / f"{name}.log").open("wb") as log:
                 processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+        until = time.monotonic() + 90
+        while "running" not in (folder / "broker.log").read_text():  # who submits waits for ten seconds
+            assert time.monotonic() < until
+            time.sleep(0.05)
         for source in ("gate", "yard"):
-            submit = on("pamdi-two", *pamdi, "submit", source, str(folder / "image.npy"), "--retry", "30")
+            submit = on(TWO, *pamdi, "submit", source, str(folder / "image.npy"), "--retry", "90", "--timeout", "90")
             done = run(*submit, *operator, check=False)
             said = "\n".join(f"{name}: {(folder / f'{name}.log').read_text()[-800:]}" for name in commands)
             assert done.returncode == 0 and "answered" in done.stdout, f"{done.stdout}{done.stderr}\n{said}"
-        until = time.monotonic() + 60
+        until = time.monotonic() + 90
         shown = ""
         while shown.count("ready: resnet56-digits[0:") < 2 and time.monotonic() < until:
-            shown = run(*on("pamdi-two", *pamdi, "status"), *operator).stdout
+            shown = run(*on(TWO, *pamdi, "status"), *operator, check=False).stdout
         assert "controller online" in shown and "device d1: online, board at 10.76.0.2:" in shown
         assert shown.count("ready: resnet56-digits[0:") == 2  # both hold the first segment
     finally:

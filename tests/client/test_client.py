@@ -51,7 +51,14 @@ class Head:
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow broker and machine are, nothing is submitted twice."""
+    monkeypatch.setattr(client_module, "ADMIT_S", 3600.0)
+    monkeypatch.setattr(client_module, "CHECK_S", 3600.0)
+
+
+@pytest.fixture
+def impatient(_patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "ADMIT_S", 0.2)
     monkeypatch.setattr(client_module, "CHECK_S", 0.2)
 
@@ -73,10 +80,11 @@ async def test_a_work_comes_back_with_its_answer(broker: RunningBroker) -> None:
     assert (client.duplicated, client.redelivered) == (0, 0)
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_work_that_nobody_admits_is_submitted_again_the_same(broker: RunningBroker) -> None:
     answer, head, _ = await submitted(broker, "silence", "silence", "answered")
-    assert answer.status == "answered"
-    assert [(heard.id, heard.digest) for heard in head.heard] == [("w1", head.heard[0].digest)] * 3
+    assert answer.status == "answered" and len(head.heard) >= 3  # more, if the answer took its time
+    assert {(heard.id, heard.digest) for heard in head.heard} == {("w1", head.heard[0].digest)}
 
 
 async def test_the_answer_to_a_cancellation_that_came_before_the_work_does_not_end_the_work(
@@ -86,10 +94,11 @@ async def test_the_answer_to_a_cancellation_that_came_before_the_work_does_not_e
     assert answer.status == "answered"
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_answer_that_was_lost_is_asked_for(broker: RunningBroker) -> None:
     answer, head, _ = await submitted(broker, "admitted", "answered")
     assert answer.status == "answered"
-    assert len(head.heard) == 2
+    assert len(head.heard) >= 2
 
 
 @pytest.mark.parametrize("ending", ["refused:overloaded", "refused:bad_input", "failed:deadline"])
@@ -100,15 +109,20 @@ async def test_another_end_is_handed_over_with_its_reason(broker: RunningBroker,
 
 
 async def test_a_passing_refusal_is_tried_again_when_asked(broker: RunningBroker) -> None:
-    answer, head, _ = await submitted(broker, "refused:overloaded", "refused:overloaded", "answered", patience_s=10.0)
+    answer, head, _ = await submitted(broker, "refused:overloaded", "refused:overloaded", "answered", patience_s=60.0)
     assert answer.status == "answered"
     assert len(head.heard) == 3
 
 
 async def test_patience_with_refusals_ends(broker: RunningBroker) -> None:
-    answer, head, _ = await submitted(broker, *["refused:overloaded"] * 50, patience_s=0.3)
-    assert answer.reason == "overloaded"
-    assert 2 <= len(head.heard) <= 7
+    """A tenth of a second or more is between two tries. On a machine that sleeps, the first refusal may come too late
+    for a second try: then with more patience."""
+    for patience_s in (0.3, 3.0, 30.0):
+        answer, head, _ = await submitted(broker, *["refused:overloaded"] * 1000, patience_s=patience_s)
+        assert answer.reason == "overloaded" and len(head.heard) <= 10 * patience_s + 4
+        if len(head.heard) >= 2:
+            break
+    assert len(head.heard) >= 2
 
 
 async def test_a_refusal_that_will_not_pass_is_not_tried_again(broker: RunningBroker) -> None:
@@ -117,6 +131,7 @@ async def test_a_refusal_that_will_not_pass_is_not_tried_again(broker: RunningBr
     assert len(head.heard) == 1
 
 
+@pytest.mark.usefixtures("impatient")  # the head may come back later than we do
 async def test_works_survive_the_brokers_death(broker: RunningBroker) -> None:
     head = Head(broker, *["admitted"] * 20)
     async with kept(head.connection), Client(BrokerConfig(broker.url)) as client:
@@ -148,6 +163,7 @@ async def test_rubbish_on_the_result_topic_is_counted_and_harmless(broker: Runni
         await until(lambda: head.heard)
         for payload in (b"\xff", b"[" * 10_000, b'{"id":"w1"}'):
             head.connection.publish("pamdi/v1/source/gate/result", payload)
+        head.say(head.heard[0].id, "answered")
         assert (await work).status == "answered"
         assert client.unreadable == 3
 
@@ -179,6 +195,7 @@ async def test_an_id_cannot_be_submitted_twice_at_once(broker: RunningBroker) ->
         await until(lambda: head.heard)
         with pytest.raises(BadInput, match="already"):
             await client.submit("gate", X, id="w1")
+        head.say("w1", "answered")
         assert (await first).status == "answered"
 
 

@@ -17,8 +17,8 @@ from pamdi.client.broker_config import BrokerConfig
 from pamdi.client.mqtt import Connection
 from pamdi.core.allocation import SMALL_FLEET_DEVICES_MAX, AllocationState, DeviceAllocation, DeviceInfo, SlotState
 from pamdi.core.topics import Topics
-from tests.brokers import have_mosquitto, running, start_mosquitto
-from tests.daemon.running import MODEL, ROOT, STORE, WAIT_S
+from tests.brokers import RunningBroker, have_mosquitto, running, start_mosquitto
+from tests.daemon.running import MODEL, ROOT, STORE, WAIT_S, pamdi
 
 pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
 
@@ -86,6 +86,12 @@ class Crowd:
         order = json.dumps({"id": command, "on": True}).encode()
         self.mqtt.publish(self.topics.device(id, "drain"), order, 1)
 
+    def reallocate(self, command: str) -> None:
+        self.mqtt.publish(self.topics.controller("reallocate"), json.dumps({"id": command}).encode(), 1)
+
+    def done(self, command: str) -> bool:
+        return any(report["id"] == command and report["status"] == "done" for report in self.reports)
+
     def newest(self) -> Dict[str, DeviceAllocation]:
         return dict(self.by_device)
 
@@ -94,19 +100,29 @@ class Crowd:
         return max((document.epoch for document in self.told), default=0)
 
 
+# Run before the controller: its searches wait until the file is there, so that a test meets one that has not ended.
+WAITING = """
+from pamdi.controller import beside
+beside.COMMAND = ("sh", "-c", "until [ -e '%s' ]; do sleep 0.05; done; exec \\"$@\\"", "sh", *beside.COMMAND)
+"""
+
+
 class Play:
-    def __init__(self, folder: Path, url: str) -> None:
-        self._log = folder / "controller.log"
+    def __init__(self, folder: Path, broker: RunningBroker, crowd: Crowd, search_waits: bool) -> None:
+        self._log, self._go = folder / "controller.log", folder / "go"
         path = folder / "controller.toml"
-        path.write_text(config(folder, url))
-        command = [sys.executable, "-m", "pamdi", "controller", "--config", str(path)]
+        path.write_text(config(folder, broker.url))
+        command = pamdi("controller", "--config", str(path), before=WAITING % self._go if search_waits else "")
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, env=dict(os.environ, PYTHONPATH=str(ROOT / "src")))
-        self.crowd = Crowd(url)
-        self.restart_broker: Callable[[], None]
+        self.crowd = crowd
+        self.restart_broker = broker.restart
 
     def log(self) -> str:
         return self._log.read_text()
+
+    def let_search(self) -> None:
+        self._go.touch()
 
     def search(self) -> Optional[int]:
         """The process that searches, if there is one now."""
@@ -125,20 +141,22 @@ class Play:
 
 
 @contextlib.asynccontextmanager
-async def played(folder: Path) -> AsyncIterator[Play]:
-    with running(start_mosquitto(folder)) as broker:
-        play = Play(folder, broker.url)
-        play.restart_broker = broker.restart
-        task = asyncio.ensure_future(play.crowd.mqtt.run())
+async def played(folder: Path, search_waits: bool = True) -> AsyncIterator[Play]:
+    """The devices are there before the controller."""
+    with running(start_mosquitto(folder)) as broker, contextlib.ExitStack() as stack:
+        crowd = Crowd(broker.url)
+        task = asyncio.ensure_future(crowd.mqtt.run())
         try:
-            await asyncio.wait_for(play.crowd.mqtt.connected.wait(), WAIT_S)
-            play.crowd.join()
+            await asyncio.wait_for(crowd.mqtt.connected.wait(), WAIT_S)
+            crowd.join()
+            assert await crowd.mqtt.drain(WAIT_S)
+            play = Play(folder, broker, crowd, search_waits)
+            stack.callback(play.process.wait)
+            stack.callback(play.process.kill)
             yield play
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            play.process.kill()
-            play.process.wait()
 
 
 def shared_out(document: DeviceAllocation) -> bool:
@@ -153,13 +171,15 @@ async def test_a_first_plan_comes_then_a_better_one_and_commands_are_answered_me
         crowd.drain("nobody", "c1")
         await play.until(lambda: crowd.reports)
         assert (crowd.reports[0]["id"], crowd.reports[0]["status"]) == ("c1", "failed")
-        await play.until(lambda: crowd.told and shared_out(crowd.told[-1]))
-        first = [document for document in crowd.told if document.epoch == crowd.told[0].epoch]
-        assert len(first) == DEVICES and not any(map(shared_out, first))
+        await play.until(lambda: len(crowd.newest()) == DEVICES)
+        first = crowd.epoch
+        assert not any(map(shared_out, crowd.told))
+        play.let_search()
+        await play.until(lambda: shared_out(crowd.told[-1]))
         assert crowd.reports[0]["epoch_heard"] < crowd.epoch  # answered before what the search found was told
         await play.until(lambda: play.search() is None)
         crowd.leave("d9")
-        await play.until(lambda: crowd.told[-1].epoch > first[0].epoch + 1 and not visits(crowd.told[-1], "d9"))
+        await play.until(lambda: crowd.told[-1].epoch > first + 1 and not visits(crowd.told[-1], "d9"))
         assert "came to nothing" not in play.log()
 
 
@@ -176,6 +196,7 @@ async def test_a_search_that_is_killed_is_one_line_and_the_next_change_begins_an
         await play.until(lambda: "came to nothing" in play.log())
         (line,) = [line for line in play.log().splitlines() if "came to nothing" in line]
         assert line.endswith("the search for a better plan came to nothing, the plan stays as it is: ended by SIGKILL")
+        play.let_search()
         play.crowd.leave("d9")
         await play.until(lambda: play.crowd.told and shared_out(play.crowd.told[-1]))
 
@@ -185,7 +206,7 @@ async def test_a_controller_that_is_stopped_during_a_search_ends_at_once_and_tak
         await play.until(play.search)
         search = play.search()
         assert search is not None
-        os.kill(search, 19)  # SIGSTOP: it would never end
+        os.kill(search, 19)  # SIGSTOP: it hears nothing
         play.process.terminate()
         assert await asyncio.get_running_loop().run_in_executor(None, play.process.wait, WAIT_S) == 0
         with pytest.raises(ProcessLookupError):
@@ -202,11 +223,13 @@ async def test_a_fleet_whose_devices_are_told_only_what_concerns_them_settles_an
 ) -> None:
     """Documents are of several epochs then; a broker that has forgotten them is given each device's own."""
     monkeypatch.setattr(sys.modules[__name__], "DEVICES", SMALL_FLEET_DEVICES_MAX + 10)
-    async with played(tmp_path) as play:
+    async with played(tmp_path, search_waits=False) as play:
         crowd = play.crowd
         await play.until(lambda: len(crowd.newest()) == DEVICES and play.search() is None and crowd.epoch > 1)
         crowd.drain("d50", "c1")
-        await play.until(lambda: [report for report in crowd.reports if report["status"] == "done"])
+        await play.until(lambda: crowd.done("c1"))
+        crowd.reallocate("c2")  # which is done when no search is left that could find something better
+        await play.until(lambda: crowd.done("c2"))
         newest = crowd.newest()
         assert len({document.epoch for document in newest.values()}) > 1
         assert newest["d50"].segments == () and all(d.segments for id, d in newest.items() if id != "d50")

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Iterator
@@ -10,7 +9,7 @@ from typing import Iterator
 import pytest
 
 from tests.brokers import RunningBroker, have_mosquitto, running, start_mosquitto
-from tests.daemon.running import ROOT, WAIT_S
+from tests.daemon.running import PATIENT, ROOT, WAIT_S, pamdi
 
 pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
 
@@ -21,10 +20,10 @@ def broker(tmp_path: Path) -> Iterator[RunningBroker]:
         yield started
 
 
-def controller(tmp_path: Path, name: str, url: str) -> "subprocess.Popen[str]":
+def controller(tmp_path: Path, name: str, url: str, before: str = "") -> "subprocess.Popen[str]":
     config = tmp_path / f"{name}.toml"
     config.write_text(f'state_dir = "{tmp_path}/{name}"\n[broker]\nurl = "{url}"\n')
-    command = [sys.executable, "-m", "pamdi", "controller", "--config", str(config)]
+    command = pamdi("controller", "--config", str(config), before=before)
     environment = dict(os.environ, PYTHONPATH=str(ROOT / "src"))
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -41,7 +40,7 @@ def test_a_second_controller_ends_with_one_line_and_the_first_goes_on(broker: Ru
     try:
         assert processes[0].stderr is not None
         assert "is connected" in processes[0].stderr.readline()
-        processes += [controller(tmp_path, "second", broker.url)]
+        processes += [controller(tmp_path, "second", broker.url, PATIENT)]
         assert processes[1].wait(timeout=WAIT_S) == 1 and processes[0].poll() is None
         assert processes[1].stderr is not None and processes[1].stderr.read() == (
             f"pamdi: a controller is already running at broker {broker.url}: stop one of the two, or give this one's "

@@ -43,10 +43,25 @@ optimisation = "off"
 """
 
 
+# Run before it: a newcomer that waits for the broker, and for whoever holds its name, however long they take. Without
+# this, one who is not answered soon begins to work, and says so, until the other comes round.
+PATIENT = f"import pamdi.client.claim as claim; claim.CONNECT_S = claim.ANSWER_S = {WAIT_S}"
+
+
+def pamdi(*words: str, before: str = "") -> List[str]:
+    """The command, in whose process the code ``before`` has been run."""
+    if not before:
+        return [sys.executable, "-m", "pamdi", *words]
+    return [sys.executable, "-c", f"{before}\nimport sys, pamdi.cli.main\nsys.exit(pamdi.cli.main.main({words!r}))"]
+
+
 class Daemon:
     """``pamdi daemon`` as a process; ``log()`` is what it has said."""
 
-    def __init__(self, folder: Path, text: str, name: str = "d0", environment: Optional[Dict[str, str]] = None) -> None:
+    def __init__(
+        self, folder: Path, text: str, name: str = "d0", environment: Optional[Dict[str, str]] = None, before: str = ""
+    ) -> None:
+        self._before = before
         self._config = folder / f"{name}.toml"
         self._config.write_text(text)
         self._log = folder / f"{name}.log"
@@ -54,7 +69,7 @@ class Daemon:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "pamdi", "daemon", "--config", str(self._config)]
+        command = pamdi("daemon", "--config", str(self._config), before=self._before)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
 

@@ -69,16 +69,16 @@ def restored(folder: Path) -> Restored:
 
 @pytest.mark.parametrize("durable", [False, True])
 def test_an_open_work_comes_back_whole(tmp_path: Path, durable: bool) -> None:
-    life = Life(tmp_path).put(opened("w1", durable, left_s=5.0), JournalAttempt(work("w1"), 2)).end()
+    life = Life(tmp_path).put(opened("w1", durable, left_s=5000.0), JournalAttempt(work("w1"), 2)).end()
     assert life.events == [JournalWritten(work("w1"), False)]
     (record,) = restored(tmp_path).open
     assert (record.work, record.digest, record.attempt, record.gamma) == (work("w1"), "digest of w1", 2, 2.0)
     assert record.nbytes == 18
     assert np.array_equal(record.payload["x"], np.arange(4, dtype="float32"))
     assert record.payload["mask"].tolist() == [True, False]
-    assert 0 <= record.age_s < 60
+    assert 0 <= record.age_s < 600
     assert record.left_s is not None
-    assert 0 < record.left_s <= 5.0
+    assert 4000.0 < record.left_s <= 5000.0
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -313,7 +313,8 @@ def remove(folder: Path, what: str) -> None:
     if what == "file":
         (folder / "journal.sqlite").unlink()
     else:
-        shutil.rmtree(folder)
+        # At once: while it is emptied, the journal may begin anew in it.
+        shutil.rmtree(folder.rename(folder.with_name("removed")))
 
 
 def test_what_is_durable_is_synced_with_every_transaction_and_what_is_on_tmpfs_is_not(tmp_path: Path) -> None:

@@ -179,3 +179,15 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.1:{port}.*choose another"):
             await End("a", 1).links.listen("127.0.0.1", port)
+
+
+async def test_who_was_held_up_itself_calls_nobody_silent() -> None:
+    """By a machine that sleeps or is overloaded: what the peers said meanwhile is there to be read, or on its way."""
+    a, b = await pair(LinkOptions(ping_every_s=0.05, silent_s_max=0.3, stalled_s_max=0.3))
+    for _ in range(3):
+        time.sleep(0.6)  # noqa: ASYNC251 both ends are held up
+        heard = [end.links.counters()[peer]["rtt_s"] for end, peer in ((a, "b"), (b, "a"))]
+        await asyncio.sleep(0.2)  # a few pings
+        assert [end.links.counters()[peer]["rtt_s"] for end, peer in ((a, "b"), (b, "a"))] != heard
+    assert (a.names(), b.names()) == (["LinkUp"], ["LinkUp"])
+    await close(a, b)

@@ -25,7 +25,7 @@ from pamdi.daemon.kept_allocation import KeptAllocation
 from pamdi.daemon.service import Service
 from pamdi.engines.digits import load
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
-from tests.daemon.running import MODEL, STORE, WAIT_S, Daemon, Ear, config_text, listening
+from tests.daemon.running import MODEL, PATIENT, STORE, WAIT_S, Daemon, Ear, config_text, listening
 
 pytestmark = pytest.mark.skipif(not have_mosquitto(), reason="mosquitto is not installed")
 
@@ -142,7 +142,7 @@ async def test_a_second_daemon_with_the_same_id_ends_with_one_line(
     async with listening(broker.url) as ear:
         await ready(ear)
         (tmp_path / "twin").mkdir()
-        twin = Daemon(tmp_path / "twin", config_text(broker.url, tmp_path / "twin"))
+        twin = Daemon(tmp_path / "twin", config_text(broker.url, tmp_path / "twin"), before=PATIENT)
         assert await asyncio.get_running_loop().run_in_executor(None, twin.process.wait, WAIT_S) == 1
         assert twin.log() == "pamdi: device d0 is already running somewhere: give this one another id in daemon.toml\n"
         assert daemon.process.poll() is None
@@ -230,7 +230,7 @@ async def test_a_restarted_daemon_holds_what_it_held_though_broker_and_controlle
             if any(name == topic and payload.count(b'"ready"') == 4 for name, payload in ear.heard):
                 break
             await asyncio.sleep(0.05)
-        assert (await client.submit("gate", {"image": images()}, timeout_s=30.0)).status == "answered"
+        assert (await client.submit("gate", {"image": images()}, timeout_s=WAIT_S)).status == "answered"
 
 
 def test_the_allocation_that_is_kept_is_the_one_that_came_and_one_that_cannot_be_read_is_none(tmp_path: Path) -> None:
@@ -282,13 +282,13 @@ async def test_systemd_hears_ready_and_a_sentence(broker: RunningBroker, tmp_pat
         )  # fmt: skip
         heard: List[str] = []
         try:
-            while not any(line.startswith("WATCHDOG") for line in heard):
+            while not {"WATCHDOG=1", "READY=1"} <= set(heard):  # it is fed while it waits for the broker, too
                 heard.append(
                     (await asyncio.get_running_loop().run_in_executor(None, manager.recv, 4096)).decode()
                 )  # fmt: skip
         finally:
             daemon.close()
-    assert heard[0].startswith("STATUS=waiting for the broker") and "READY=1" in heard
+    assert heard[0].startswith("STATUS=waiting for the broker")
 
 
 @pytest.mark.parametrize(

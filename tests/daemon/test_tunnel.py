@@ -100,6 +100,15 @@ def test_silence_takes_it_down_and_a_word_brings_it_up_again() -> None:
     assert world.events["a"][-1] == LinkUp("b", 1) and world.events["b"][-1] == LinkUp("a", 1)
 
 
+def test_who_was_held_up_itself_calls_nobody_silent() -> None:
+    world = up()
+    for _ in range(3):
+        world.pass_s(1.0)
+        world.now += 2 * SILENT_S_MAX
+    world.pass_s(1.0)
+    assert world.events == {"a": [LinkUp("b", 1)], "b": [LinkUp("a", 1)]}
+
+
 def test_a_quiet_tunnel_stays_up() -> None:
     world = up()
     world.pass_s(60.0)

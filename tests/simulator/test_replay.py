@@ -24,7 +24,7 @@ from tests.daemon.running import Daemon, Ear, config_text, listening
 
 async def ready(ear: Ear, device: str) -> None:
     topic = f"pamdi/v1/device/{device}/allocation/state"
-    for _ in range(400):
+    for _ in range(1200):
         states = [payload for name, payload in ear.heard if name == topic]
         if states and states[-1].count(b'"ready"') == 4:
             return
