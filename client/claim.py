@@ -19,7 +19,8 @@ from pamdi.client.mqtt import Connection
 from pamdi.core.errors import ConfigError
 
 CONNECT_S = 1.0  # a newcomer waits so long for the broker, then begins without having asked, and asks when it can
-ANSWER_S = 0.5
+ANSWER_S = 0.5  # after the broker has handed the question on, which we hear
+ECHO_S_MAX = 5.0  # for that; and where the access list keeps it from us
 CONTESTED_ASKS = 20
 NUMBER_BYTES_MAX = 20
 
@@ -38,6 +39,7 @@ class Claim:
         for topic in (ask, tell):
             self._connection.subscribe(topic)
         self._yields, self._settled, self._contested = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._echo = asyncio.Event()
 
     async def free(self) -> None:
         """Wait until nobody seems to hold the name, or no broker is there to know."""
@@ -68,6 +70,8 @@ class Claim:
     async def _take(self) -> None:
         await self._connection.connected.wait()
         self._say(self._ask)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await within(ECHO_S_MAX, self._echo.wait())
         await asyncio.sleep(ANSWER_S)
         self.holds = True
         self._settled.set()
@@ -84,8 +88,11 @@ class Claim:
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         number = len(payload) <= NUMBER_BYTES_MAX and payload.isdigit()
-        if retained or not number or int(payload) == self.instance:
+        if retained or not number:
             return  # an ask without a number is a question only
+        if int(payload) == self.instance:
+            self._echo.set()
+            return
         smaller = int(payload) < self.instance
         if topic == self._tell:
             if smaller or not self.holds:

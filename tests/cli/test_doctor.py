@@ -70,6 +70,7 @@ def test_a_board_in_another_power_mode_than_its_table_was_measured_in_is_told(tm
 
 
 @needs_mosquitto
+@pytest.mark.usefixtures("round_trips_may_take_long")
 def test_a_device_that_can_work_says_so_and_ends_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with running(start_mosquitto(tmp_path)) as broker:
         status, document = _doctor(capsys, "--config", str(_config(tmp_path, broker.url)))

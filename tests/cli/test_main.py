@@ -108,13 +108,17 @@ def test_the_epoch_is_said_once(
     assert capsys.readouterr().out == line
 
 
-@pytest.mark.parametrize("command", ["status", "drain d0", "reallocate", "cancel gate w1 --timeout 0.5"])
+@pytest.mark.parametrize("command", ["status", "drain d0", "reallocate", "cancel gate w1"])
 def test_a_broker_that_is_not_there_is_one_line(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pamdi.cli.status.CONNECT_S", 0.5)
-    monkeypatch.setattr("pamdi.cli.fleet_commands.ANSWER_S", 0.5)
     url = f"mqtt://127.0.0.1:{free_port()}"
-    assert main([*command.split(), "--broker", url]) == 1
-    line = capsys.readouterr().err
+    for seconds in (0.5, 5.0, 60.0):  # on a machine that sleeps, the refusal may come too late for the first
+        monkeypatch.setattr("pamdi.cli.status.CONNECT_S", seconds)
+        monkeypatch.setattr("pamdi.cli.fleet_commands.ANSWER_S", seconds)
+        timeout = ["--timeout", str(seconds)] if command.startswith("cancel") else []
+        assert main([*command.split(), *timeout, "--broker", url]) == 1
+        line = capsys.readouterr().err
+        if "no answer within" not in line:
+            break
     assert line.startswith(f"pamdi: broker {url}: connection refused, nothing listens") and line.count("\n") == 1

@@ -172,7 +172,7 @@ def test_a_cancelled_work_is_reported_as_such(broker: RunningBroker, capsys: Any
         return {"id": read_command(payload).id, "status": "failed", "reason": "cancelled"}
 
     with head(broker, end):
-        assert run(cancel, "gate", "w1", "--broker", broker.url) == 0
+        assert run(cancel, "gate", "w1", "--broker", broker.url, "--timeout", "60") == 0
     assert capsys.readouterr().out == "gate/w1: failed cancelled\n"
 
 

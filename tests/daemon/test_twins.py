@@ -10,7 +10,10 @@ from typing import Iterator, List, Sequence
 import pytest
 
 from pamdi.client.broker_config import BrokerConfig
-from pamdi.client.claim import Claim
+from pamdi.client.claim import ANSWER_S, Claim
+from pamdi.client.loops import end
+from pamdi.client.mqtt import Connection
+from pamdi.core.errors import ConfigError
 from tests.brokers import RunningBroker, free_port, have_mosquitto, running, start_mosquitto
 from tests.daemon.running import WAIT_S, Daemon, config_text
 
@@ -83,6 +86,30 @@ async def test_a_second_daemon_in_one_folder_ends_with_one_line_also_without_a_b
     begun[0].kill()
     begun[1].start()  # and a folder whose daemon was killed is free
     await begun[1].says("out of reach")
+
+
+async def test_a_broker_that_takes_its_time_is_not_taken_for_a_free_name(broker: RunningBroker) -> None:
+    """The time for an answer begins when the broker has handed the question on."""
+
+    def answer(topic: str, payload: bytes, retained: bool) -> None:
+        holder.publish("tell", b"9")
+
+    def ask_a_broker_that_sleeps(topic: str) -> None:
+        os.kill(broker.pid, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(3 * ANSWER_S, os.kill, broker.pid, signal.SIGCONT)
+        say(topic)
+
+    holder = Connection(BrokerConfig(broker.url), "holder", answer)
+    holder.subscribe("ask")
+    serving = asyncio.ensure_future(holder.run())
+    await asyncio.wait_for(holder.connected.wait(), WAIT_S)
+    claim = Claim(BrokerConfig(broker.url), "n", "ask", "tell", 5, "it is taken")
+    say = claim._say
+    claim._say = ask_a_broker_that_sleeps  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match="it is taken"):
+        await asyncio.wait_for(claim.keep(), WAIT_S)
+    assert not claim.holds
+    await end([serving])
 
 
 async def test_a_holder_that_could_not_answer_comes_back_and_the_newcomer_yields(

@@ -93,7 +93,8 @@ async def refusal_of(url: str, source: str) -> str:
 
 def refusal_without_its_head(served: Served, url: str) -> str:
     """What is said of gate while d0 is dead. On a slow machine it may be back before we ask: then once more."""
-    for _ in range(3):
+    until = time.monotonic() + 3 * WAIT_S
+    while time.monotonic() < until:
         lives = len(served.pids("d0"))
         os.kill(served.pids("d0")[-1], signal.SIGKILL)
         reasons = [asyncio.run(refusal_of(url, "gate")) for _ in range(2)]
@@ -129,12 +130,22 @@ def test_killing_the_demo_itself_leaves_no_process_behind(served: Served) -> Non
     assert all_gone(served.children())
 
 
-def test_a_stop_before_the_fleet_is_up_is_obeyed_at_once(tmp_path: Path) -> None:
+def test_a_stop_before_the_fleet_is_up_is_obeyed_at_once(tmp_path: Path, tries_left: int = 3) -> None:
     fleet = Served(tmp_path)
     fleet.until(lambda: bool(fleet.pids("d0")))
+    fleet.process.send_signal(signal.SIGSTOP)
+    early = {"ready": True} not in fleet.lines()  # else this machine slept for too long
     fleet.process.send_signal(signal.SIGINT)
+    fleet.process.send_signal(signal.SIGCONT)
     assert fleet.process.wait(WAIT_S) == 0
-    assert all_gone(fleet.children()) and {"ready": True} not in fleet.lines()
+    assert all_gone(fleet.children())
+    if early:
+        assert {"ready": True} not in fleet.lines()
+    elif tries_left:
+        (tmp_path / "again").mkdir()
+        test_a_stop_before_the_fleet_is_up_is_obeyed_at_once(tmp_path / "again", tries_left - 1)
+    else:
+        raise AssertionError("never early enough")
 
 
 def test_who_presses_ctrl_c_twice_leaves_nothing_either(served: Served, tmp_path: Path) -> None:
