@@ -100,6 +100,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_table(path: Path) -> Table:
     """Raises ConfigError: what, where, how to mend."""
+    if not path.exists():
+        raise ConfigError(f"{path}: no such table: `pamdi calibrate latency` writes it, or mend the `table` entry")
     table = read_toml(path, Table, environment={})
     check_table(table, str(path))
     if path.stem != table.device_type:

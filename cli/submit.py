@@ -21,6 +21,7 @@ from pamdi.core.topics import valid_id
 
 EXAMPLE = "example: pamdi submit gate image.npy --input image --priority 10 --deadline 0.5"
 WORKS_AT_ONCE = 16
+SILENT_S = 5.0  # without a single answer; then a line says what goes on
 
 
 def add_parser(commands: Any) -> None:
@@ -70,14 +71,24 @@ async def _submit(arguments: argparse.Namespace) -> List[Dict[str, Any]]:
     broker = broker_from(arguments)
     async with Client(broker, retry_refused_s=arguments.retry) as client:
         await client.connected(min(10.0, arguments.timeout))
+        silence = asyncio.get_running_loop().call_later(SILENT_S, _say_silence, arguments.timeout)
 
         async def one(path: Path, inputs: Dict[str, "np.ndarray"]) -> Dict[str, Any]:
             async with room:
                 document = await _ask(client, arguments, path, inputs)
+            silence.cancel()
             print(_sentence(document), file=sys.stderr if arguments.json else sys.stdout, flush=True)
             return document
 
         return list(await asyncio.gather(*(one(path, inputs) for path, inputs in zip(arguments.files, works))))
+
+
+def _say_silence(timeout_s: float) -> None:
+    print(
+        f"no answer after {SILENT_S:g} s: waiting for {timeout_s:g} s in all (--timeout); `pamdi status` shows whether "
+        "the source's device and the controller are there",
+        file=sys.stderr, flush=True,
+    )  # fmt: skip
 
 
 async def _ask(

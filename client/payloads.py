@@ -174,7 +174,8 @@ def check_inputs(inputs: Mapping[str, "np.ndarray"], model: ModelSpec) -> None:
         fits = array.ndim == len(shape) and all(want in (-1, have) for have, want in zip(array.shape, shape))
         if not fits or (shape and shape[0] == -1 and not 1 <= array.shape[0] <= BATCH_MAX):
             wanted = ["batch" if size == -1 else size for size in shape]
-            raise BadInput(f"{name} has shape {list(array.shape)}; {model.id} takes {wanted}, batch 1 to {BATCH_MAX}")
+            batch = f", batch 1 to {BATCH_MAX}" if -1 in shape else ""
+            raise BadInput(f"{name} has shape {list(array.shape)}; {model.id} takes {wanted}{batch}")
 
 
 def _decode(decoder: Any, payload: bytes, what: str) -> Any:

@@ -36,7 +36,24 @@ case $ROLE in
 esac
 [ -n "$DESTDIR" ] || [ "$(id -u)" = 0 ] || fail "needs root: sudo make install-service ROLE=$ROLE (or DESTDIR=... to stage)"
 
+# A home is closed to the services (ProtectHome), and mostly to their user: a Python of pyenv or conda there would install
+# and never run.
+refuse_home() {
+  real=$("$PYTHON" -c 'import os, sys; print(os.path.realpath(sys.base_prefix))') || fail "PYTHON=$PYTHON does not run"
+  case $real/ in
+    /root/* | /home/* | /run/user/*) fail "PYTHON=$PYTHON is in $real, which the services cannot read: PYTHON=/usr/bin/python3" ;;
+  esac
+}
+
+# What pip says when it reaches no index is of versions in conflict.
+pip_install() {
+  "$PREFIX/bin/python" -m pip install -q -c "$pins" "$@" ||
+    fail "pip could not fill $PREFIX: where this machine reaches no package index, name one (PIP_INDEX_URL, PIP_FIND_LINKS); then run this again"
+}
+
 make_environment() {
+  export PYTHONNOUSERSITE=1  # packages in root's home count as absent: the services do not see them
+  refuse_home
   version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])') || fail "PYTHON=$PYTHON does not run"
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 8))' || fail "$PYTHON is $version: 3.8 or later is needed"
   "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || fail "$PYTHON cannot make a venv: apt install python3-venv"
@@ -47,15 +64,15 @@ make_environment() {
   fi
   echo "install-service: installing into $PREFIX with Python $version"
   "$PYTHON" -m venv --system-site-packages "$PREFIX"
-  "$PREFIX/bin/python" -m pip install -q -U -c "$pins" setuptools wheel
+  pip_install -U setuptools wheel
   # From a copy, so that an old build/ adds nothing, and with links followed (cp -L): very old pips do not.
   copy=$(mktemp -d)
   trap 'rm -rf "$copy"' EXIT
   cp "$source/setup.py" "$source/pyproject.toml" "$source/README.md" "$source/LICENSE" "$copy"
   cp -RL "$source/src" "$copy/src"
   target=$copy${1:+[$1]}
-  "$PREFIX/bin/python" -m pip install -q -c "$pins" --no-build-isolation "$target"
-  "$PREFIX/bin/python" -m pip install -q --no-deps --force-reinstall --no-build-isolation "$copy"
+  pip_install --no-build-isolation "$target"
+  pip_install --no-deps --force-reinstall --no-build-isolation "$copy"
 }
 
 # put MODE FILE TARGET: PREFIX and SYSCONFDIR are written into what names them.

@@ -119,3 +119,8 @@ def test_every_table_that_ships_is_one(path: Path) -> None:
     shipped = read_table(path)
     assert shipped.model
     assert to_text(shipped) == path.read_text()
+
+
+def test_a_table_that_is_not_there_is_no_configuration_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="orin-nano.toml: no such table: `pamdi calibrate latency` writes it"):
+        read_table(tmp_path / "orin-nano.toml")

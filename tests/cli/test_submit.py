@@ -155,6 +155,17 @@ def test_a_broker_that_is_away_is_one_line(tmp_path: Path) -> None:
         run(cancel, "gate", "w1", "--broker", url, "--timeout", "0.5")
 
 
+def test_who_waits_is_told_for_what_and_what_to_look_at(
+    broker: RunningBroker, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither head nor controller is there."""
+    monkeypatch.setattr(submit, "SILENT_S", 0.2)
+    assert run(submit, "gate", saved(tmp_path)[0], "--broker", broker.url, "--timeout", "3", "--json") == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("no answer after 0.2 s: waiting for 3 s in all (--timeout); `pamdi status` shows")
+    assert json.loads(said.out)["answers"][0]["status"] == "lost"
+
+
 def test_a_cancelled_work_is_reported_as_such(broker: RunningBroker, capsys: Any) -> None:
     def end(leaf: str, payload: bytes) -> Dict[str, Any]:
         assert leaf == "cancel"

@@ -228,3 +228,11 @@ def ends_well(payload: bytes) -> bool:
     except BadInput as refusal:
         return bool(refusal.detail)
     return True
+
+
+def test_a_batch_is_offered_only_by_a_model_that_takes_one() -> None:
+    fixed = ModelSpec("m", (256, 40), (("image", "float32", (1, 64)),))
+    with pytest.raises(BadInput, match=r"image has shape \[2, 64\]; m takes \[1, 64\]$"):
+        check_inputs({"image": np.zeros((2, 64), "float32")}, fixed)
+    with pytest.raises(BadInput, match=r"batch 1 to 64$"):
+        check_inputs({"image": np.zeros((2, 64), "float32")}, MODEL)

@@ -6,7 +6,7 @@ instructions (infer, load, journal) are answered too, late, out of order, twice 
 and everything that was admitted must come to exactly one end.
 """
 
-from typing import Any, Dict, List, Optional, Set, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pamdi.core import events as ev
 from pamdi.core import instructions as ins
 from pamdi.core import messages as ms
-from pamdi.core.allocation import DeviceAllocation, ModelSpec, Neighbour, Resident, SourceSpec
+from pamdi.core.allocation import DeviceAllocation, ModelSpec, Neighbour, Resident, Route, RouteVisit, SourceSpec
 from pamdi.core.device import Device
 from pamdi.core.limits import Limits
 from pamdi.core.segment import Segment
@@ -63,18 +63,42 @@ SEGMENTS = st.builds(Segment, MODELS, st.integers(0, 3), st.integers(4, 5)) | st
 )
 
 
-def allocation(epoch: int, units: List[int], digest: str = "sha", policy: str = "pa-mdi") -> DeviceAllocation:
+class Edit(NamedTuple):
+    """What somebody has changed in the configuration: who is whose head (None: the source is gone), how many units the
+    model has, who is a neighbour, and which way works are bound to."""
+
+    gate: Optional[str] = "d0"
+    yard: Optional[str] = "d0"
+    units: int = UNITS
+    neighbours: Tuple[str, ...] = ("d1", "d2")
+    way: Tuple[str, ...] = ()
+
+
+HEADS = st.sampled_from(["d0", "d0", "d1", None])
+EDITS = st.just(Edit()) | st.builds(
+    Edit, HEADS, HEADS, st.sampled_from([UNITS, UNITS, UNITS + 1, 1]),
+    st.sampled_from([("d1", "d2"), ("d1", "d2"), ("d2",), ()]),
+    st.lists(st.sampled_from(["d0", "d1", "nobody"]), max_size=UNITS).map(tuple),
+)  # fmt: skip
+
+
+def allocation(
+    epoch: int, units: List[int], digest: str = "sha", policy: str = "pa-mdi", edit: Edit = Edit()
+) -> DeviceAllocation:
+    sources = (
+        SourceSpec("gate", "net", edit.gate, gamma=10.0, gamma_max=20.0) if edit.gate else None,
+        SourceSpec("yard", "net", edit.yard, age_s_max=0.5, queue_works_max=4, deadline_s=30.0) if edit.yard else None,
+        SourceSpec("other", "net", "d1"),
+    )
+    visits = tuple(RouteVisit(u, u + 1, device) for u, device in enumerate(edit.way))
     return DeviceAllocation(
         epoch=epoch,
         policy=policy,
         segments=tuple(Resident("net", u, u + 1, digest, 0.01, 1, ((3, 0.015),)) for u in units),
-        sources=(
-            SourceSpec("gate", "net", "d0", gamma=10.0, gamma_max=20.0),
-            SourceSpec("yard", "net", "d0", age_s_max=0.5, queue_works_max=4, deadline_s=30.0),
-            SourceSpec("other", "net", "d1"),
-        ),
-        models=(ModelSpec("net", (100,) * UNITS + (40,)),),
-        neighbours=tuple(Neighbour(peer, "", 0, 1e6, 0.001) for peer in ("d1", "d2")),
+        sources=tuple(source for source in sources if source is not None),
+        models=(ModelSpec("net", (100,) * edit.units + (40,)),),
+        routes={"gate": (Route(1.0, 0.1, visits),)} if visits else {},
+        neighbours=tuple(Neighbour(peer, "", 0, 1e6, 0.001) for peer in edit.neighbours),
     )
 
 
@@ -161,10 +185,11 @@ class AnyEvent(RuleBasedStateMachine):
             self.feed(ev.Inferred(i.key, "tensor", 100, 0.01) if well else ev.InferenceFailed(i.key, "test"))
 
     @rule(units=st.lists(st.integers(0, UNITS - 1), unique=True), digest=st.sampled_from(["sha", "shb"]),
-          policy=st.sampled_from(["pa-mdi", "pa-mdi", "ms-mdi", "no-such"]), older=st.booleans())  # fmt: skip
-    def allocation_comes(self, units: List[int], digest: str, policy: str, older: bool) -> None:
+          policy=st.sampled_from(["pa-mdi", "as-if-alone", "ms-mdi", "ar-mdi", "no-such"]), older=st.booleans(),
+          edit=EDITS)  # fmt: skip
+    def allocation_comes(self, units: List[int], digest: str, policy: str, older: bool, edit: Edit) -> None:
         self.epoch += 0 if older else 1
-        self.feed(ev.AllocationReceived(allocation(self.epoch, units, digest, policy)))
+        self.feed(ev.AllocationReceived(allocation(self.epoch, units, digest, policy, edit)))
 
     @rule(peer=PEERS, unit=st.integers(0, UNITS - 1))
     def neighbour_offers(self, peer: str, unit: int) -> None:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Callable, List, Mapping
@@ -287,3 +288,13 @@ def test_onnxruntime_takes_cuda_where_it_is_offered(device: str, offered: List[s
 def test_a_device_that_onnxruntime_does_not_offer_is_one_line(device: str, says: str) -> None:
     with pytest.raises(EngineError, match=says):
         _providers(device, [CPU])
+
+
+def test_onnxruntime_leaves_nothing_in_the_home_of_whoever_runs_it(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    program = "from pamdi.engines.onnxruntime_backend import OnnxRuntimeBackend as Backend; Backend()"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment = {**environment, "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / ".cache")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "telemetry" not in done.stderr, done.stderr
+    assert list(tmp_path.iterdir()) == []

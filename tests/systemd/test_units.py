@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, List
 
@@ -74,6 +75,36 @@ def test_an_update_leaves_the_configuration_as_it_is(staged: Path) -> None:
     config.write_text("id = 'mine'\n")
     assert _install(staged, "daemon").returncode == 0
     assert config.read_text() == "id = 'mine'\n"
+
+
+@needs_root_and_systemd
+@pytest.mark.parametrize("home", ["/root/.pyenv/versions/3.11.7", "/home/me/miniforge3"])
+def test_a_python_that_the_services_cannot_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # were it not refused, nothing would be installed either
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase $2 in *realpath*) echo {home} ;; *) exec {sys.executable} "$@" ;; esac\n')
+    python.chmod(0o755)
+    done = _install(Path(), "daemon", DESTDIR="", PREFIX=str(tmp_path / "prefix"), SYSCONFDIR=str(tmp_path / "etc"),
+                    BINDIR=str(tmp_path / "bin"), PYTHON=str(python))  # fmt: skip
+    assert done.returncode != 0
+    assert f"install-service: PYTHON={python} is in {home}, which the services cannot read" in done.stderr
+    assert not (tmp_path / "prefix").exists() and not (tmp_path / "etc").exists()
+
+
+@needs_root_and_systemd
+def test_without_a_package_index_the_cure_is_said(tmp_path: Path) -> None:
+    python = "/usr/bin/python3"
+    if not os.path.exists(python) or subprocess.run([python, "-c", "import ensurepip"]).returncode != 0:
+        pytest.skip("no /usr/bin/python3 that can make a venv")
+    command = ["make", "-C", str(ROOT), "install-service", f"PREFIX={tmp_path}/prefix", f"SYSCONFDIR={tmp_path}/etc",
+               f"BINDIR={tmp_path}/bin", f"PYTHON={python}"]  # fmt: skip
+    nowhere = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **nowhere})
+    assert done.returncode != 0
+    assert "where this machine reaches no package index, name one" in done.stderr
+    assert not (tmp_path / "etc").exists()
 
 
 def test_an_unknown_role_is_refused_in_one_line(tmp_path: Path) -> None:
